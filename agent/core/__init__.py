@@ -1,0 +1,1 @@
+"""Pure decisions: no threads, clocks, files, sockets or logging."""

@@ -1,0 +1,1 @@
+"""Threads with one owner each."""

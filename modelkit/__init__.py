@@ -1,0 +1,1 @@
+"""From pictures to a measured int8 bundle."""

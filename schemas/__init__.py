@@ -1,0 +1,1 @@
+"""The wire contract: every message, the model manifest, topics, failure codes."""

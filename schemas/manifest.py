@@ -1,0 +1,208 @@
+"""`manifest.json` of a model bundle: all that a board must know to run the model rightly, and how good it is.
+
+A bundle is a folder: `manifest.json`, one model file a variant, and the golden frames. Paths in it are relative, with
+forward slashes, and never leave the folder.
+"""
+
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from schemas.base import Id, Sha256, Strict, Text, UtcTime
+
+
+class Target(StrEnum):
+    RK3588 = "rk3588"
+    RK3576 = "rk3576"
+    RK3568 = "rk3568"
+    RK3566 = "rk3566"
+    RK3562 = "rk3562"
+    RV1126B = "rv1126b"
+    CPU = "cpu"
+
+
+class Severity(StrEnum):
+    NONE = "none"
+    MINOR = "minor"
+    MAJOR = "major"
+    CRITICAL = "critical"
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or ".." in parts:
+        raise ValueError("must be a relative path inside the bundle")
+    return path
+
+
+BundlePath = Annotated[str, Field(max_length=200), AfterValidator(_inside)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class DefectClass(Strict):
+    """Class 0 is the background, severity none."""
+
+    id: int = Field(ge=0, le=254)
+    name: Id
+    colour: str = Field(pattern=r"^#[0-9a-f]{6}$")
+    severity: Severity
+
+
+class ModelInput(Strict):
+    """The model takes raw uint8 pixels (1, H, W, 3) NHWC; mean and deviation are inside the model.
+
+    `shapes` are (height, width) in pixels, the preferred one first.
+    """
+
+    name: Id
+    role: Literal["image", "reference"] = "image"
+    shapes: list[tuple[int, int]] = Field(min_length=1, max_length=8)
+    colour: Literal["RGB"] = "RGB"
+    layout: Literal["NHWC"] = "NHWC"
+
+
+class Letterbox(Strict):
+    """Scale to the model's input, aspect ratio kept, the rest filled."""
+
+    op: Literal["letterbox"] = "letterbox"
+    fill: int = Field(default=114, ge=0, le=255)
+
+
+class Tile(Strict):
+    """Cut the region of interest, scaled by `scale`, into overlapping pieces of the model's input size."""
+
+    op: Literal["tile"] = "tile"
+    overlap_px: int = Field(default=32, ge=0, le=512)
+    scale: float = Field(default=1.0, gt=0, le=8)
+
+
+class Clahe(Strict):
+    """Contrast-limited adaptive histogram equalisation of the lightness."""
+
+    op: Literal["clahe"] = "clahe"
+    clip_limit: float = Field(default=2.0, gt=0, le=40)
+    grid: int = Field(default=8, ge=1, le=64)
+
+
+PreprocessStep = Annotated[Letterbox | Tile | Clahe, Field(discriminator="op")]
+
+
+class Threshold(Strict):
+    """Pixels of a defect class below `min_score` (softmax, 0 to 1) count as background."""
+
+    op: Literal["threshold"] = "threshold"
+    min_score: Ratio
+    per_class: dict[str, Ratio] = Field(default_factory=dict)
+
+
+class LeastArea(Strict):
+    """Regions smaller than this, in pixels of the camera's picture, are dropped."""
+
+    op: Literal["leastArea"] = "leastArea"
+    px: int = Field(ge=0)
+    per_class: dict[str, int] = Field(default_factory=dict)
+
+
+PostprocessStep = Annotated[Threshold | LeastArea, Field(discriminator="op")]
+
+
+class Variant(Strict):
+    """The model's file for one target."""
+
+    target: Target
+    runtime: Literal["rknn", "onnx"]
+    toolkit_version: str = Field(max_length=64)
+    dtype: Literal["int8", "float16", "float32"]
+    file: BundlePath
+    bytes: int = Field(gt=0)
+    sha256: Sha256
+    memory_bytes: int | None = Field(default=None, gt=0)
+
+
+class GoldenFrame(Strict):
+    """A PNG at the model's input size and the class map (8-bit grey PNG) that the int8 simulator gave for it."""
+
+    inputs: list[BundlePath] = Field(min_length=1, max_length=4)
+    class_map: BundlePath
+    sha256: dict[str, Sha256]
+    """Digest of each of the files above."""
+
+
+class Golden(Strict):
+    frames: list[GoldenFrame] = Field(min_length=1, max_length=64)
+    least_agreement: Ratio
+    """Least mean IoU, over the classes present, between what a board gives and the class maps above."""
+
+
+class Score(Strict):
+    """Accuracy on images that training never saw."""
+
+    miou: Ratio
+    iou: dict[str, Ratio]
+    precision: Ratio | None = None
+    recall: Ratio | None = None
+    f1: Ratio | None = None
+
+
+class Accuracy(Strict):
+    dataset: Text
+    images: int = Field(gt=0)
+    float32: Score
+    int8: Score | None = None
+
+
+class Calibration(Strict):
+    images: int = Field(gt=0)
+    brightness_range: tuple[float, float] | None = None
+    contrast_range: tuple[float, float] | None = None
+
+
+class Lineage(Strict):
+    architecture: Text
+    parameters: int = Field(gt=0)
+    teacher: Text | None = None
+    pruned_from: Text | None = None
+    quantisation: Literal["ptq", "qat", "none"] = "ptq"
+    training: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class Manifest(Strict):
+    schema_id: Literal["rkfleet.manifest/1"] = Field(default="rkfleet.manifest/1", alias="schema")
+    name: Id
+    version: Id
+    created_at: UtcTime
+    description: Text = ""
+    licence: Text = ""
+    classes: list[DefectClass] = Field(min_length=2, max_length=255)
+    inputs: list[ModelInput] = Field(min_length=1, max_length=4)
+    preprocess: list[PreprocessStep]
+    postprocess: list[PostprocessStep] = Field(default_factory=list)
+    output: Literal["logits", "classMap"]
+    """Logits are (1, C, H, W) float; a class map is (1, 1, H, W) integer."""
+    variants: list[Variant] = Field(min_length=1)
+    golden: Golden
+    accuracy: Accuracy
+    calibration: Calibration | None = None
+    lineage: Lineage
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if [c.id for c in self.classes] != list(range(len(self.classes))):
+            raise ValueError("class ids must count up from 0 in order")
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError("class names must differ")
+        targets = [v.target for v in self.variants]
+        if len(set(targets)) != len(targets):
+            raise ValueError("one variant a target")
+        if sum(step.op in {"letterbox", "tile"} for step in self.preprocess) != 1:
+            raise ValueError("preprocess needs exactly one of letterbox and tile")
+        for step in self.postprocess:
+            if unknown := set(step.per_class) - set(names):
+                raise ValueError(f"perClass names unknown classes: {', '.join(sorted(unknown))}")
+        return self
+
+    def variant(self, target: Target) -> Variant | None:
+        return next((v for v in self.variants if v.target is target), None)
