@@ -26,11 +26,11 @@ class Picture:
 
     @property
     def width_px(self) -> int:
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     @property
     def height_px(self) -> int:
-        rows = self.pixels.shape[0]
+        rows = int(self.pixels.shape[0])
         return rows * 2 // 3 if self.layout is Layout.NV12 else rows
 
 
