@@ -1,6 +1,6 @@
 """What the loops ask of the world. Each Protocol has one contract suite in tests/contract, run on every adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.frame import Picture, Pixels
+from agent.core.outgoing import Accepted, Incoming, Kind, Outgoing, Place, Spooled
+from schemas.codes import FailureCode
+from schemas.result import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,203 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """A second call does nothing."""
+
+
+SegmenterFactory = Callable[[], Segmenter]
+"""Loads a model; raises AgentError. A factory for a child process must be picklable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolDepth:
+    """What waits to be sent; `used_bytes` counts the sent history too."""
+
+    pending: int
+    pending_results: int
+    used_bytes: int
+    oldest_s: float
+    dropped_telemetry: int
+    dead: int
+
+
+class Spool(Protocol):
+    """Messages that must outlive the process. Any thread may call; `append` is durable when it returns.
+
+    Bounded by bytes and age: what is sent goes first (oldest first), then telemetry, then events; a result that was
+    not sent is never dropped.
+    Errors: Retryable(SPOOL_FULL) when only unsent results are left, Retryable(DISK_FULL) when the disk is full,
+    Permanent(SPOOL_CORRUPT) when the file cannot be read; nothing is then committed.
+    """
+
+    def append(self, kind: Kind, message: Outgoing, place: Place | None = None) -> int:
+        """Commit one message and return its row. `place` is for results."""
+
+    def pending(self, after_row: int, limit: int) -> Sequence[Spooled]:
+        """Unsent rows in order; expired telemetry is left out."""
+
+    def sent(self, rows: Iterable[int]) -> None:
+        """The broker has acknowledged these. Unknown rows are ignored."""
+
+    def refused(self, row: int, reason: str) -> None:
+        """The broker will not take this one: a dead letter, kept, counted and never sent by itself."""
+
+    def replay(self, boot_id: str, first: int, last: int) -> Sequence[int]:
+        """Make the results of this range unsent again and return the sequence numbers found."""
+
+    def depth(self) -> SpoolDepth: ...
+
+    def prune(self) -> None:
+        """Apply the bounds of bytes and age."""
+
+    def close(self) -> None: ...
+
+
+class Inbox(Protocol):
+    """Commands that were acknowledged to the broker and are not yet answered; replies of those that were.
+
+    Any thread may call; `put` and `finish` are durable when they return.
+    Errors: Retryable(DISK_FULL); the message must then stay unacknowledged.
+    """
+
+    def put(self, message: Incoming) -> int: ...
+
+    def waiting(self) -> Sequence[Accepted]:
+        """What was accepted and not finished, in order: also what an earlier process left."""
+
+    def reply_to(self, command_id: str) -> bytes | None:
+        """The final reply that this command got, if it is still remembered."""
+
+    def finish(self, row: int, command_id: str | None = None, reply: bytes | None = None) -> None:
+        """Forget the message and remember its reply, in one transaction."""
+
+    def next_session(self) -> int:
+        """A number that grows with each connection, over restarts too."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """`session_seq` is the number that this connection's will carries."""
+
+    session_present: bool
+    receive_maximum: int
+    session_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    reason: str
+    code: FailureCode
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The broker has acknowledged the message of this token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker has refused the message of this token with an MQTT 5 reason."""
+
+    token: int
+    code: FailureCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The client was made anew: no outcome will come for the tokens that are out."""
+
+
+LinkEvent = Connected | Disconnected | Delivered | Refused | Reset
+
+
+class Link(Protocol):
+    """The connection to the broker. It connects, reconnects with jitter and subscribes by itself until stopped.
+
+    `report` gets every LinkEvent, `accept` every message on the subscriptions; both are called on the link's own
+    thread, must not block for long and must not call the link. The message is acknowledged when `accept` has returned;
+    when it raises AgentError it is not, and comes again.
+    """
+
+    def start(self, report: Callable[[LinkEvent], None], accept: Callable[[Incoming], None]) -> None: ...
+
+    def publish(self, message: Outgoing, token: int) -> bool:
+        """Hand one message over; False when it was not taken (not connected). Its outcome comes as an event."""
+
+    def stop(self, goodbye: Outgoing | None, timeout_s: float) -> None:
+        """Publish the goodbye, disconnect and end the thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class NpuFacts:
+    load_percent: tuple[float, ...]
+    frequency_hz: int | None
+    driver: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """None where the machine does not tell."""
+
+    cpu_percent: float | None
+    memory_bytes: int
+    memory_free_bytes: int | None
+    children_memory_bytes: int
+    temperature_c: dict[str, float]
+    disk_free_bytes: int | None
+    disk_total_bytes: int | None
+    clock_synced: bool | None
+    clock_offset_ms: float | None
+    npu: NpuFacts | None
+    uptime_s: float | None
+
+
+class Host(Protocol):
+    """The machine we run on. `sample` never raises: what cannot be read is None."""
+
+    def sample(self) -> HostFacts: ...
+
+    def soc(self) -> str | None:
+        """`rk3588` and so on, from the device tree; None off the board."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Five fields, for example `*/5 6-22 * * mon-sat`."""
+
+    expression: str
+    timezone: str = "UTC"
+
+
+class Ticker(Protocol):
+    """Calls `put` when a schedule is due; `put` only puts something on a queue. A late tick fires once.
+
+    Errors: `add` raises Permanent(CONFIG_INVALID) with the reason for a schedule that cannot be.
+    """
+
+    def add(self, name: str, schedule: Interval | Cron, put: Callable[[], None]) -> None:
+        """Replaces a schedule of the same name."""
+
+    def remove(self, name: str) -> None: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class EvidenceStore(Protocol):
+    """Files that belong to results, bounded by bytes: the oldest go first. Owned by one thread.
+
+    Errors: `save` raises Retryable(DISK_FULL) and has then written nothing.
+    """
+
+    def save(self, name: str, content: bytes) -> Evidence:
+        """`name` is a plain file name that ends in .jpg, .png or .json."""

@@ -1,0 +1,88 @@
+"""`telemetry/{group}`: how the board does, every few seconds. QoS 0: newest wins."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import Id, UtcTime, Wire
+from schemas.status import ModelInfo
+
+
+class Latency(Wire):
+    """In ms, over the interval."""
+
+    count: int = Field(ge=0)
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class CameraCounters(Wire):
+    """Since start of the agent, but for the rate, which is over the interval."""
+
+    state: str
+    captured: int = Field(ge=0)
+    inspected: int = Field(ge=0)
+    dropped: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    reconnects: int = Field(ge=0)
+    rate_hz: float = Field(ge=0)
+
+
+class InspectionTelemetry(Wire):
+    """`telemetry/inspection`."""
+
+    schema_id: Literal["rkfleet.telemetry.inspection/1"] = Field(
+        default="rkfleet.telemetry.inspection/1", alias="schema"
+    )
+    boot_id: Id
+    time: UtcTime
+    interval_s: float = Field(gt=0)
+    cameras: dict[str, CameraCounters]
+    latency_ms: dict[str, Latency]
+    results_by_evaluation: dict[str, int]
+    segmenter_restarts: int = Field(ge=0)
+    model: ModelInfo | None = None
+
+
+class SpoolTelemetry(Wire):
+    """`telemetry/spool`."""
+
+    schema_id: Literal["rkfleet.telemetry.spool/1"] = Field(default="rkfleet.telemetry.spool/1", alias="schema")
+    boot_id: Id
+    time: UtcTime
+    pending: int = Field(ge=0)
+    pending_results: int = Field(ge=0)
+    oldest_s: float = Field(ge=0)
+    used_bytes: int = Field(ge=0)
+    dropped_telemetry: int = Field(ge=0)
+    dead: int = Field(ge=0)
+    published: int = Field(ge=0)
+
+
+class NpuTelemetry(Wire):
+    load_percent: list[float]
+    frequency_hz: int | None = None
+    driver: str | None = None
+
+
+class HostTelemetry(Wire):
+    """`telemetry/host`. What the machine does not tell is left out."""
+
+    schema_id: Literal["rkfleet.telemetry.host/1"] = Field(default="rkfleet.telemetry.host/1", alias="schema")
+    boot_id: Id
+    time: UtcTime
+    agent_version: str
+    cpu_percent: float | None = None
+    memory_bytes: int
+    children_memory_bytes: int
+    memory_free_bytes: int | None = None
+    temperature_c: dict[str, float] = Field(default_factory=dict)
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    clock_synced: bool | None = None
+    clock_offset_ms: float | None = None
+    npu: NpuTelemetry | None = None
+    uptime_s: float | None = None
+    start_to_first_result_ms: float | None = None
