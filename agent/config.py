@@ -87,15 +87,22 @@ class Continuous(Section):
     rate_hz: float = Field(default=5.0, gt=0, le=1000)
 
 
-class EveryInterval(Section):
+class OnTick(Section):
+    """One picture for each tick: one that a live source gave at least `delay_s` after it, or none `within_s`."""
+
+    delay_s: float = Field(default=0.0, ge=0, le=60)
+    within_s: float = Field(default=2.0, gt=0, le=3600)
+
+
+class EveryInterval(OnTick):
     kind: Literal["interval"]
     every_s: float = Field(gt=0)
 
 
-class OnCron(Section):
+class OnCron(OnTick):
     kind: Literal["cron"]
     expression: str
-    timezone: str = "UTC"
+    """Five fields as in crontab(5), in the settings' timezone."""
 
 
 Trigger = Annotated[Continuous | EveryInterval | OnCron, Field(discriminator="kind")]
@@ -112,7 +119,12 @@ class CameraSettings(Section):
     source_rate_hz: float | None = Field(default=None, gt=0, le=1000)
     width_px: int | None = Field(default=None, ge=16, le=16_384)
     height_px: int | None = Field(default=None, ge=16, le=16_384)
+    fourcc: str | None = Field(default=None, pattern=r"^[ -~]{4}$")
     ffmpeg_args: tuple[str, ...] = ()
+    ffmpeg_output_args: tuple[str, ...] = ()
+    stride_px: int | None = Field(default=None, ge=16, le=32_768)
+    stride_rows: int | None = Field(default=None, ge=16, le=32_768)
+    """Row length and rows of the Y plane where a hardware decoder pads its pictures (kind ffmpeg)."""
     seed: int = 1
     open_timeout_s: float = Field(default=5.0, gt=0, le=60)
     read_timeout_s: float = Field(default=3.0, gt=0, le=60)
@@ -141,6 +153,7 @@ class Settings(Section):
     telemetry: Telemetry = Telemetry()
     camera: tuple[CameraSettings, ...] = Field(min_length=1, max_length=32)
     recipe: dict[str, Recipe] = Field(default_factory=dict)
+    timezone: str = "UTC"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @model_validator(mode="after")

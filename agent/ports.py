@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from agent.core.frame import Picture, Pixels
 from agent.core.outgoing import Accepted, Incoming, Kind, Outgoing, Place, Spooled
+from agent.core.rate import Cron, Interval
 from schemas.codes import FailureCode
 from schemas.result import Evidence
 
@@ -232,19 +233,6 @@ class Host(Protocol):
 
     def soc(self) -> str | None:
         """`rk3588` and so on, from the device tree; None off the board."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    every_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cron:
-    """Five fields, for example `*/5 6-22 * * mon-sat`."""
-
-    expression: str
-    timezone: str = "UTC"
 
 
 class Ticker(Protocol):

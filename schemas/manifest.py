@@ -5,7 +5,6 @@ forward slashes, and never leave the folder.
 """
 
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -31,8 +30,8 @@ class Severity(StrEnum):
 
 
 def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or ".." in parts:
+    parts = path.split("/")
+    if "\\" in path or "\0" in path or any(part in {"", ".", ".."} for part in parts):
         raise ValueError("must be a relative path inside the bundle")
     return path
 

@@ -28,6 +28,8 @@ class Status(Wire):
     reason: Literal["birth", "will", "shutdown"]
     last_sequence_number: int | None = Field(default=None, ge=0)
     """With `shutdown`: the number of the last result of this boot, so that a reader knows when it has them all."""
+    pending_results: int | None = Field(default=None, ge=0)
+    """With `shutdown`: results that the broker has not acknowledged; they come with the next boot."""
 
 
 class Location(Wire):

@@ -27,6 +27,7 @@ class CameraCounters(Wire):
     dropped: int = Field(ge=0)
     failed: int = Field(ge=0)
     reconnects: int = Field(ge=0)
+    missed_triggers: int = Field(default=0, ge=0)
     rate_hz: float = Field(ge=0)
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from agent.core.outgoing import Incoming, Outgoing
 from schemas.codes import FailureCode
 from schemas.command import COMMANDS, Command, CommandName, Failure, Reply
-from schemas.topics import BadTopic, parse
+from schemas.topics import ROOT, BadTopic, parse
 
 MAX_COMMAND_BYTES = 65_536
 REPLY_EXPIRY_S = 300
@@ -56,9 +56,12 @@ def _name(message: Incoming) -> CommandName | Refusal:
 
 
 def answer(message: Incoming, reply: bytes) -> Outgoing | None:
-    """The reply as a message, or None where the caller gave no usable response topic."""
+    """The reply as a message, or None where the caller gave no usable response topic.
+
+    Replies never go to our own topics or the broker's: a caller must not speak with the board's voice.
+    """
     topic = message.response_topic
-    if not topic or len(topic.encode(errors="replace")) > 65_535 or any(c in topic for c in "+#\0"):
+    if not topic or topic.startswith(("$", f"{ROOT}/")) or any(c in topic for c in "+#\0"):
         return None
     return Outgoing(topic=topic, payload=reply, expiry_s=REPLY_EXPIRY_S, correlation=message.correlation)
 

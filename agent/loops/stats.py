@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agent.core.meter import Meter, Snapshot
 from schemas.recipe import Evaluation
+from schemas.result import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,11 @@ class Totals:
 
 
 class Stats:
-    """Any lane adds, control takes. `first_result_s` is the monotonic time of the first committed result."""
+    """Any lane adds, control takes.
+
+    `first_result_s` is the monotonic time of the first committed result; `clock` is what results say of the clock,
+    written whole by control and read by lanes.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._lock = threading.Lock()
@@ -26,6 +31,7 @@ class Stats:
         self._inspected: dict[str, int] = {}
         self._failed: dict[str, int] = {}
         self.first_result_s: float | None = None
+        self.clock = Clock()
 
     def recorded(self, camera: str, evaluation: Evaluation, stages_ms: Mapping[str, float]) -> None:
         """One result of this camera is committed; an undefined evaluation is a fault."""

@@ -1,0 +1,150 @@
+"""From a judged picture to the message `rkfleet.result/1`. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent.core.frame import Frame
+from agent.core.vision import Found, Region
+from schemas.base import Id
+from schemas.manifest import DefectClass
+from schemas.recipe import Evaluation
+from schemas.result import (
+    Box,
+    Clock,
+    Defect,
+    Evidence,
+    Fault,
+    ImageInfo,
+    ProcessingTimes,
+    Quality,
+    QualityStatus,
+    Result,
+    ResultState,
+    Rle,
+    Station,
+    Summary,
+)
+from schemas.status import ModelInfo
+
+MAX_INLINE_BYTES = 16_384
+NOTHING_FOUND = Found()
+UNKNOWN_QUALITY = Quality(status=QualityStatus.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What stays the same for all results of one camera."""
+
+    station: Station
+    recipe_id: Id
+    external_recipe_id: Id | None
+    is_simulated: bool
+    pixel_size_mm: float | None
+    classes: Sequence[DefectClass]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the inspection of one frame came to. Durations in ms; `fault` set means that nothing was judged."""
+
+    frame: Frame
+    model: ModelInfo
+    started_at: datetime
+    ended_at: datetime
+    processing_ms: float
+    stages_ms: Mapping[str, float]
+    evaluation: Evaluation = Evaluation.UNDEFINED
+    reasons: Sequence[str] = ()
+    found: Found = NOTHING_FOUND
+    quality: Quality = UNKNOWN_QUALITY
+    fault: Fault | None = None
+    evidence: Sequence[Evidence] = ()
+
+
+def draft(judged: Judged, origin: Origin, result_id: str, clock: Clock) -> Result:
+    """The result with a placeholder for its place in the sequence; `place` fills it in."""
+    frame = judged.frame
+    frame_hw = (frame.picture.height_px, frame.picture.width_px)
+    defects = [_defect(n, region, origin, frame_hw) for n, region in enumerate(judged.found.regions, start=1)]
+    return Result(
+        result_id=result_id,
+        station=origin.station,
+        external_recipe_id=origin.external_recipe_id,
+        internal_recipe_id=origin.recipe_id,
+        is_simulated=origin.is_simulated,
+        creation_time=judged.ended_at,
+        boot_id="-",
+        sequence_number=1,
+        result_state=ResultState.FAILED if judged.fault else ResultState.COMPLETED,
+        result_evaluation=judged.evaluation,
+        reasons=list(judged.reasons),
+        fault=judged.fault,
+        processing_times=ProcessingTimes(
+            start_time=judged.started_at,
+            end_time=judged.ended_at,
+            acquisition_duration=round(frame.acquisition_ms, 3),
+            processing_duration=round(judged.processing_ms, 3),
+            stages={name: round(value, 3) for name, value in judged.stages_ms.items()},
+        ),
+        model=judged.model,
+        image=ImageInfo(
+            id=f"{frame.camera}.{frame.seq}.{frame.captured_at:%Y%m%dT%H%M%S%f}",
+            width=frame_hw[1],
+            height=frame_hw[0],
+            frame_id=frame.seq,
+            capture_time=frame.captured_at,
+            pixel_size_mm=origin.pixel_size_mm,
+        ),
+        defects=defects,
+        summary=Summary(
+            defect_count=len(defects) + judged.found.omitted,
+            listed_count=len(defects),
+            max_score=max((defect.score for defect in defects), default=0.0),
+            total_area_px=sum(defect.area_px for defect in defects),
+        ),
+        quality=judged.quality,
+        clock=clock,
+        evidence=list(judged.evidence),
+    )
+
+
+def place(result: Result, boot_id: str, sequence_number: int) -> Result:
+    return result.model_copy(update={"boot_id": boot_id, "sequence_number": sequence_number})
+
+
+def fit(result: Result, max_bytes: int = MAX_INLINE_BYTES) -> Result:
+    """Keep the message small: masks go first, then outlines, then the lesser half of the defects until it fits.
+
+    `summary` keeps counting all of them; `isPartial` says that something was left out of the list.
+    """
+    if len(result.to_json()) <= max_bytes:
+        return result
+    result = _with(result, [defect.model_copy(update={"rle": None}) for defect in result.defects])
+    if len(result.to_json()) > max_bytes:
+        result = _with(result, [defect.model_copy(update={"polygon": []}) for defect in result.defects])
+    while len(result.to_json()) > max_bytes and result.defects:
+        result = _with(result, result.defects[: len(result.defects) // 2]).model_copy(update={"is_partial": True})
+    return result
+
+
+def _with(result: Result, defects: list[Defect]) -> Result:
+    summary = result.summary.model_copy(update={"listed_count": len(defects)})
+    return result.model_copy(update={"defects": defects, "summary": summary})
+
+
+def _defect(number: int, region: Region, origin: Origin, frame_hw: tuple[int, int]) -> Defect:
+    x, y, width, height = region.bbox
+    pixel_mm = origin.pixel_size_mm
+    return Defect(
+        defect_id=number,
+        class_id=region.class_id,
+        class_name=region.class_name,
+        severity=origin.classes[region.class_id].severity,
+        score=round(region.score, 4),
+        area_px=region.area_px,
+        area_mm2=None if pixel_mm is None else round(region.area_px * pixel_mm**2, 6),
+        bbox=Box(x=x, y=y, width=width, height=height),
+        polygon=list(region.polygon),
+        rle=Rle(size=frame_hw, counts=region.rle),
+    )
