@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,10 @@ from agent.core.frame import Picture, Pixels
 from agent.core.outgoing import Accepted, Incoming, Kind, Outgoing, Place, Spooled
 from agent.core.rate import Cron, Interval
 from schemas.codes import FailureCode
-from schemas.result import Evidence
+
+if TYPE_CHECKING:
+    # A segmenter's child imports this module, and must not wait for pydantic.
+    from schemas.result import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,5 +260,5 @@ class EvidenceStore(Protocol):
     Errors: `save` raises Retryable(DISK_FULL) and has then written nothing.
     """
 
-    def save(self, name: str, content: bytes) -> Evidence:
+    def save(self, name: str, content: bytes) -> "Evidence":
         """`name` is a plain file name that ends in .jpg, .png or .json."""

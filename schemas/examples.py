@@ -7,7 +7,7 @@ from schemas.base import Strict, Wire
 from schemas.codes import FailureCode
 from schemas.command import Ping, Rebirth, Replay, Reply
 from schemas.job import JobExecution, JobRequest, JobStatus, JobType
-from schemas.manifest import Severity, Target
+from schemas.manifest import Severity
 from schemas.recipe import Evaluation
 from schemas.result import (
     Box,
@@ -25,6 +25,7 @@ from schemas.result import (
 )
 from schemas.state import DesiredConfig, DesiredModel, Phase, ReportedConfig, ReportedModel
 from schemas.status import CameraInfo, Info, Location, ModelInfo, Presence, Status
+from schemas.target import Target
 from schemas.telemetry import (
     CameraCounters,
     HostTelemetry,

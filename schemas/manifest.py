@@ -10,16 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from schemas.base import Id, Sha256, Strict, Text, UtcTime
-
-
-class Target(StrEnum):
-    RK3588 = "rk3588"
-    RK3576 = "rk3576"
-    RK3568 = "rk3568"
-    RK3566 = "rk3566"
-    RK3562 = "rk3562"
-    RV1126B = "rv1126b"
-    CPU = "cpu"
+from schemas.target import Target
 
 
 class Severity(StrEnum):

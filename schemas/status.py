@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Id, Text, UtcTime, Wire
-from schemas.manifest import Target
+from schemas.target import Target
 
 
 class Presence(StrEnum):

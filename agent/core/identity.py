@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent.core.outgoing import Outgoing
-from schemas.manifest import Target
 from schemas.status import CameraInfo, Info, Location, ModelInfo, Presence, Status
+from schemas.target import Target
 from schemas.topics import Topics
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agent.errors import Permanent
 from schemas.codes import FailureCode
-from schemas.manifest import Target
+from schemas.target import Target
 
 NEWEST_FORMAT: Final = 6
 _PREFIX_BYTES: Final = 64

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core import vision
+from agent.core.decode import Scratch, decode
 from agent.core.frame import Layout, Picture
 from agent.core.verdict import judge
-from agent.core.vision import Scratch, View
+from agent.core.vision import View
 from schemas.manifest import Letterbox
 from schemas.recipe import Recipe
 
@@ -54,7 +55,7 @@ def _ours(view: View, scratch: Scratch, recipe: Recipe) -> Callable[[Pixels, Log
         marks = [time.perf_counter()]
         prepared = vision.prepare(Picture(nv12, Layout.NV12), view)
         marks.append(time.perf_counter())
-        class_map, score = vision.decode(logits, scratch)
+        class_map, score = decode(logits, scratch)
         marks.append(time.perf_counter())
         stitch = vision.Stitch(prepared.placement)
         stitch.add(0, class_map, score)

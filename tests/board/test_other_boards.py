@@ -9,7 +9,7 @@ from agent.adapters.segmenter_rknn import CoreMask, RknnFactory
 from agent.core.model import ModelSpec
 from agent.errors import Permanent
 from schemas.codes import FailureCode
-from schemas.manifest import Target
+from schemas.target import Target
 from tests.board.container import probe
 from tests.board.emulated import ROOT, Board, EmulatedSegmenter
 

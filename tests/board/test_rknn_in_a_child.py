@@ -10,7 +10,7 @@ from agent.adapters.segmenter_rknn import RknnFactory
 from agent.core.model import ModelSpec
 from agent.errors import Retryable
 from schemas.codes import FailureCode
-from schemas.manifest import Target
+from schemas.target import Target
 from tests.board.container import CRASH, HANG, Fault, Stage, probe
 from tests.board.emulated import DEADLINE_S, PATH, missing, python
 from tests.contract import probe_model

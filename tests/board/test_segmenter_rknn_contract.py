@@ -8,7 +8,7 @@ import pytest
 from agent.adapters.segmenter_rknn import CoreMask, RknnFactory
 from agent.core.model import ModelSpec
 from agent.ports import Segmenter
-from schemas.manifest import Target
+from schemas.target import Target
 from tests.board.container import probe
 from tests.board.emulated import Board, EmulatedSegmenter
 from tests.contract.probe_model import ProbeContract

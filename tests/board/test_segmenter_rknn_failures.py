@@ -11,7 +11,7 @@ from agent.adapters.segmenter_rknn import CoreMask, RknnFactory
 from agent.core.model import ModelSpec
 from agent.errors import AgentError, Permanent, Retryable
 from schemas.codes import FailureCode
-from schemas.manifest import Target
+from schemas.target import Target
 from tests.board.container import DRIVER_VERSION, RUNTIME_VERSION, Fault, Stage, probe
 from tests.board.emulated import Board, EmulatedSegmenter
 from tests.contract import probe_model

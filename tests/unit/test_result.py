@@ -9,10 +9,11 @@ from agent.core import vision
 from agent.core.frame import Frame, Layout, Picture
 from agent.core.result import MAX_INLINE_BYTES, Judged, Origin, draft, fit, place
 from schemas.codes import FailureCode
-from schemas.manifest import DefectClass, Letterbox, Severity, Target
+from schemas.manifest import DefectClass, Letterbox, Severity
 from schemas.recipe import Evaluation
 from schemas.result import Clock, Fault, Result, ResultState, Station
 from schemas.status import ModelInfo
+from schemas.target import Target
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLASSES = (

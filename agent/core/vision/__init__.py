@@ -1,7 +1,6 @@
 """From pictures to regions: pure numpy and OpenCV."""
 
 from agent.core.vision.colour import to_rgb
-from agent.core.vision.decode import NotFinite, Scratch, decode, decode_class_map
 from agent.core.vision.geometry import Placement, Roi
 from agent.core.vision.overlay import draw
 from agent.core.vision.prepare import Prepared, View, prepare
@@ -11,17 +10,13 @@ from agent.core.vision.tiling import Stitch
 
 __all__ = [
     "Found",
-    "NotFinite",
     "Placement",
     "Prepared",
     "Quality",
     "Region",
     "Roi",
-    "Scratch",
     "Stitch",
     "View",
-    "decode",
-    "decode_class_map",
     "draw",
     "prepare",
     "quality",

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from agent.core.vision import NotFinite, Scratch, decode, decode_class_map
-from agent.core.vision.decode import CHUNK_PX
+from agent.core.decode import CHUNK_PX, NotFinite, Scratch, decode, decode_class_map
 
 SHAPES = st.tuples(st.integers(2, 9), st.integers(1, 12), st.integers(1, 12))
 FLOATS = SHAPES.flatmap(lambda s: hnp.arrays(np.float32, s, elements=st.floats(-30, 30, width=32)))

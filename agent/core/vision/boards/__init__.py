@@ -1,0 +1,1 @@
+"""Procedural printed circuit boards with faults: pictures for training, tests and demonstrations, from a seed alone."""
