@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from agent.errors import Permanent
 from schemas.base import Id
 from schemas.codes import FailureCode
-from schemas.manifest import Target
 from schemas.recipe import Recipe
+from schemas.target import Target
 
 PREFIX = "RKFLEET_"
 MAX_FILE_BYTES = 1_000_000

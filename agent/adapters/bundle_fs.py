@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from agent.core.bundle import Bundle
 from agent.errors import Permanent
 from schemas.codes import FailureCode
-from schemas.manifest import Manifest, Target
+from schemas.manifest import Manifest
+from schemas.target import Target
 
 MAX_MANIFEST_BYTES = 4_000_000
 _CHUNK_BYTES = 1 << 20

@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.adapters.segmenter_rknn.log import LOG, failure
+from agent.core.decode import NotFinite, Scratch, decode, decode_class_map
 from agent.core.frame import Pixels
 from agent.core.model import ModelSpec
 from agent.core.rknn_header import parse_header, require_target
-from agent.core.vision.decode import NotFinite, Scratch, decode, decode_class_map
 from agent.errors import AgentError, Permanent, Retryable
 from agent.ports import Runtime, Segmentation, Segmenter
 from schemas.codes import FailureCode
-from schemas.manifest import Target
+from schemas.target import Target
 
 
 class CoreMask(IntEnum):

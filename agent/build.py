@@ -1,0 +1,166 @@
+"""From settings to adapters: the parts of the composition that `run` and `check` share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.adapters.bundle_fs import read_bundle
+from agent.adapters.camera_cv2 import CvCamera, Kind, VideoOptions
+from agent.adapters.camera_ffmpeg import FfmpegCamera, FfmpegOptions
+from agent.adapters.camera_folder import FolderCamera, FolderOptions
+from agent.adapters.camera_synthetic import SyntheticCamera, SyntheticOptions
+from agent.adapters.mqtt_paho import LinkOptions, Tls
+from agent.adapters.segmenter_onnx import OnnxFactory
+from agent.adapters.segmenter_process import ProcessSegmenter
+from agent.adapters.segmenter_rknn import CORES, CoreMask, RknnFactory
+from agent.config import CameraSettings, Continuous, Settings
+from agent.core import rate
+from agent.core.bundle import Bundle
+from agent.core.result import Origin
+from agent.core.vision import Roi, View
+from agent.core.watch import Rules
+from agent.errors import Permanent
+from agent.loops.capture import Plan
+from agent.loops.inspect import CameraPlan, Loaded
+from agent.ports import Camera, Host, Segmenter, SegmenterFactory
+from schemas.codes import FailureCode
+from schemas.result import Station
+from schemas.target import Target
+from schemas.topics import Topics
+
+_LIVE = frozenset({"rtsp", "v4l2", "ffmpeg"})
+_MASKS = {0: CoreMask.CORE_0, 1: CoreMask.CORE_1, 2: CoreMask.CORE_2}
+
+
+def target_of(settings: Settings, host: Host) -> Target:
+    """`auto` is the board's SoC, or `cpu` where there is none that we know."""
+    if settings.model.target != "auto":
+        return settings.model.target
+    soc = host.soc()
+    return Target(soc) if soc in set(Target) else Target.CPU
+
+
+def camera_of(settings: CameraSettings) -> Camera:
+    """The adapter for one camera; opens nothing."""
+    size_px = (settings.width_px, settings.height_px) if settings.width_px and settings.height_px else None
+    match settings.kind:
+        case "folder":
+            return FolderCamera(
+                FolderOptions(settings.source, settings.pattern, settings.source_rate_hz or _rate_hz(settings),
+                              settings.loop)
+            )  # fmt: skip
+        case "synthetic":
+            width_px, height_px = size_px or (960, 720)
+            pace_hz = settings.source_rate_hz or _rate_hz(settings)
+            return SyntheticCamera(SyntheticOptions(settings.seed, height_px, width_px, rate_hz=pace_hz))
+        case "ffmpeg":
+            live = "://" in settings.source or settings.source.startswith("/dev/")
+            return FfmpegCamera(
+                FfmpegOptions(settings.source, settings.ffmpeg_args, settings.ffmpeg_output_args, live=live,
+                              loop=settings.loop, size_px=size_px, stride_px=settings.stride_px,
+                              stride_rows=settings.stride_rows, open_timeout_s=settings.open_timeout_s,
+                              read_timeout_s=settings.read_timeout_s)
+            )  # fmt: skip
+        case "video" | "rtsp" | "v4l2":
+            kind = {"video": Kind.FILE, "rtsp": Kind.STREAM, "v4l2": Kind.DEVICE}[settings.kind]
+            return CvCamera(
+                VideoOptions(settings.source, kind, settings.open_timeout_s, settings.read_timeout_s, settings.loop,
+                             settings.source_rate_hz, size_px, settings.fourcc)
+            )  # fmt: skip
+
+
+def plan_of(settings: CameraSettings) -> Plan:
+    """When pictures of this camera are wanted, and what counts as wrong with them."""
+    live = settings.kind in _LIVE
+    rules = Rules(frozen_after_s=10.0 if live else None, fixed_size=settings.kind != "folder")
+    trigger = settings.trigger
+    if isinstance(trigger, Continuous):
+        return Plan(rate.Continuous(trigger.rate_hz), rules)
+    live = live or settings.kind == "synthetic"
+    return Plan(rate.OnDemand(live, trigger.delay_s, trigger.within_s), rules)
+
+
+def link_options(settings: Settings, topics: Topics) -> LinkOptions:
+    broker = settings.broker
+    tls = Tls(broker.tls.ca, broker.tls.cert, broker.tls.key) if broker.tls else None
+    return LinkOptions(
+        host=broker.host,
+        client_id=f"{topics.site}.{topics.node}",
+        port=broker.port,
+        username=broker.username,
+        password=broker.password,
+        tls=tls,
+        subscriptions=tuple((topic_filter, 1) for topic_filter in topics.inbound()),
+        keepalive_s=broker.keepalive_s,
+        session_expiry_s=broker.session_expiry_s,
+        window=broker.window,
+        max_payload_bytes=broker.max_payload_bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model is to run."""
+
+    target: Target
+    core: int
+    name: str
+
+
+def segmenter_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
+    """Load the model on one core, in a child process unless settings say otherwise. Raises AgentError."""
+    factory: SegmenterFactory
+    if bundle.variant.runtime == "onnx":
+        factory = OnnxFactory(bundle.spec, settings.model.threads)
+    else:
+        has_many = CORES[place.target] > 1
+        factory = RknnFactory(bundle.spec, place.target, _MASKS[place.core] if has_many else CoreMask.AUTO)
+    if not settings.model.isolate:
+        return factory()
+    return ProcessSegmenter(
+        factory,
+        bundle.spec,
+        deadline_s=settings.model.deadline_s,
+        load_deadline_s=settings.model.load_deadline_s,
+        core=place.name,
+    )
+
+
+def load_model(settings: Settings, place: Place, topics: Topics) -> Loaded:
+    """Read and verify the bundle, load it, and lay out how each camera is looked at. Raises AgentError."""
+    bundle = read_bundle(settings.model.bundle, place.target)
+    plans = camera_plans(settings, bundle, topics)
+    segmenter = segmenter_of(bundle, settings, place)
+    runtime = segmenter.runtime
+    return Loaded(segmenter, bundle.info(1, runtime.version, runtime.driver), plans)
+
+
+def camera_plans(settings: Settings, bundle: Bundle, topics: Topics) -> Mapping[str, CameraPlan]:
+    """Errors: Permanent(CONFIG_INVALID) where a recipe or a region of interest does not fit the model."""
+    return {camera.id: _camera_plan(settings, camera, bundle, topics) for camera in settings.camera}
+
+
+def _camera_plan(settings: Settings, camera: CameraSettings, bundle: Bundle, topics: Topics) -> CameraPlan:
+    recipe = settings.recipe_of(camera)
+    names = [spec.name for spec in bundle.manifest.classes]
+    if unknown := recipe.rules.unknown(names):
+        raise Permanent(
+            FailureCode.CONFIG_INVALID,
+            f"recipe {camera.recipe} has rules for {', '.join(unknown)}; the model knows {', '.join(names[1:])}",
+        )
+    try:
+        view = View.of(bundle.manifest, Roi(*camera.roi) if camera.roi else None, recipe.rules)
+    except ValueError as error:
+        raise Permanent(FailureCode.CONFIG_INVALID, f"camera {camera.id}: {error}") from error
+    origin = Origin(
+        station=Station(**settings.station.model_dump(), camera=camera.id),
+        recipe_id=recipe.id,
+        external_recipe_id=recipe.external_recipe_id,
+        is_simulated=camera.kind == "synthetic",
+        pixel_size_mm=camera.pixel_size_mm,
+        classes=tuple(bundle.manifest.classes),
+    )
+    return CameraPlan(view, recipe, origin, topics.result(camera.id))
+
+
+def _rate_hz(settings: CameraSettings) -> float | None:
+    return settings.trigger.rate_hz if isinstance(settings.trigger, Continuous) else None

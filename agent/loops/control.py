@@ -1,0 +1,286 @@
+"""The control loop: owns all state of the agent and reads one queue of what happened."""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from agent.core.identity import Identity
+from agent.core.outgoing import Outgoing
+from agent.core.watch import Phase
+from agent.errors import AgentError
+from agent.loops.capture import CameraReport
+from agent.loops.commands import Commands
+from agent.loops.desk import AlarmDesk
+from agent.loops.inspect import LaneReport, SpoolState
+from agent.loops.latest import Counts
+from agent.loops.outbox import Outbox
+from agent.loops.runner import Crash
+from agent.loops.stats import Stats
+from agent.loops.telemetry import CameraFacts, Measured, messages
+from agent.ports import Connected, Disconnected, Host, HostFacts, Reset, Spool
+from schemas.codes import FailureCode
+from schemas.result import Clock
+from schemas.status import ModelInfo
+
+log = logging.getLogger(__name__)
+
+_LOOK_AT_STOP_S = 0.5
+_NPU_CODES = frozenset(code for code in FailureCode if code.startswith(("npu-", "model-", "runtime-", "shape-")))
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Something is in the inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something to tell that is no lasting state."""
+
+    code: FailureCode
+    source: str
+    text: str
+
+
+Item = (
+    Mail | Happened | SpoolState | CameraReport | LaneReport | Crash
+    | Connected | Disconnected | Reset
+)  # fmt: skip
+
+
+class Captures(Protocol):
+    """The counters of the capture side, by camera."""
+
+    def counts(self) -> Mapping[str, Counts]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    temperature_c: float = 90.0
+    disk_free_bytes: int = 100_000_000
+
+
+@dataclass(slots=True)
+class State:
+    """What control knows and nobody else writes."""
+
+    session_seq: int = 0
+    connected: bool = False
+    was_connected: bool = False
+    model: ModelInfo | None = None
+    cameras: dict[str, Phase] = field(default_factory=dict)
+    reconnects: dict[str, int] = field(default_factory=dict)
+    lanes_ready: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What control works with."""
+
+    outbox: Outbox
+    spool: Spool
+    host: Host
+    stats: Stats
+    desk: AlarmDesk
+    commands: Commands
+    captures: Captures
+    publish: Callable[[Outgoing], None]
+    published: Callable[[], int]
+    restarts: Callable[[], int]
+    missed: Callable[[str], int]
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    beat: Callable[[], None]
+    started_s: float
+    interval_s: float
+    limits: Limits = Limits()
+
+
+class Control:
+    """`put` may be called from any thread; everything else belongs to the control thread."""
+
+    def __init__(self, identity: Identity, parts: Parts) -> None:
+        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._identity = identity
+        self._parts = parts
+        self._state = State()
+        self._handlers: dict[type[Item], Callable[..., None]] = {
+            Mail: self._mail,
+            Happened: self._happened,
+            SpoolState: self._spool_state,
+            CameraReport: self._camera,
+            LaneReport: self._lane,
+            Crash: self._crash,
+            Connected: self._connected,
+            Disconnected: self._disconnected,
+            Reset: self._reset,
+        }
+
+    def put(self, item: Item) -> None:
+        self._queue.put(item)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def run(self, stop: threading.Event) -> None:
+        """Work off the queue until stopped, then whatever is still on it.
+
+        Telemetry is due by the monotonic clock, so that no jump of the wall clock holds it up.
+        """
+        parts = self._parts
+        self._mail(Mail())
+        due_s = parts.monotonic()
+        while not stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._handle(self._queue.get(timeout=_LOOK_AT_STOP_S))
+            if parts.monotonic() >= due_s:
+                self._measure()
+                due_s = parts.monotonic() + parts.interval_s
+            parts.beat()
+        while not self._queue.empty():
+            self._handle(self._queue.get_nowait())
+
+    def last_words(self) -> None:
+        """After `run` has returned: the last telemetry into the spool."""
+        self._measure()
+
+    def goodbye(self) -> Outgoing:
+        """When the uplink has done what it could: the status to leave behind."""
+        parts = self._parts
+        pending = parts.spool.depth().pending_results
+        return self._identity.goodbye(self._state.session_seq, parts.now(), parts.outbox.last_number, pending)
+
+    def announce(self) -> None:
+        """Status, info and all alarms."""
+        parts, state = self._parts, self._state
+        parts.publish(self._identity.birth(state.session_seq, parts.now()))
+        parts.publish(self._identity.info(parts.now(), state.model))
+        parts.desk.republish(clear_others=not state.was_connected)
+
+    def _handle(self, item: Item) -> None:
+        self._handlers[type(item)](item)
+
+    def _connected(self, event: Connected) -> None:
+        state = self._state
+        state.connected, state.session_seq = True, event.session_seq
+        log.info("connected to the broker, session %d", event.session_seq)
+        self._parts.desk.clear(FailureCode.BROKER_UNREACHABLE, "broker")
+        self._parts.desk.clear(FailureCode.NOT_AUTHORIZED, "broker")
+        self.announce()
+        state.was_connected = True
+        self._mail(Mail())
+
+    def _disconnected(self, event: Disconnected) -> None:
+        self._state.connected = False
+        self._parts.desk.set(event.code, "broker", event.reason)
+
+    def _reset(self, _event: Reset) -> None:
+        log.warning("the broker's client was made anew")
+
+    def _camera(self, report: CameraReport) -> None:
+        state, desk = self._state, self._parts.desk
+        before = state.cameras.get(report.camera)
+        state.cameras[report.camera] = report.phase
+        if before is Phase.STREAMING and report.phase is Phase.CONNECTING:
+            state.reconnects[report.camera] = state.reconnects.get(report.camera, 0) + 1
+        for code in report.cleared:
+            desk.clear(code, report.camera)
+        for alarm in report.raised:
+            desk.set(alarm.code, report.camera, alarm.text)
+        if report.phase is Phase.ENDED:
+            desk.happened(FailureCode.CAMERA_ENDED, report.camera, report.text or "the source is at its end")
+
+    def _lane(self, report: LaneReport) -> None:
+        desk, state = self._parts.desk, self._state
+        if report.code is not None:
+            desk.set(report.code, report.lane, report.text)
+            return
+        desk.clear_source(report.lane, _NPU_CODES)
+        state.lanes_ready.add(report.lane)
+        if report.model is not None and report.model != state.model:
+            state.model = report.model
+            if state.connected:
+                self._parts.publish(self._identity.info(self._parts.now(), state.model))
+
+    def _crash(self, crash: Crash) -> None:
+        self._parts.desk.happened(FailureCode.INTERNAL, crash.loop, crash.text)
+
+    def _happened(self, event: Happened) -> None:
+        self._parts.desk.happened(event.code, event.source, event.text)
+
+    def _spool_state(self, event: SpoolState) -> None:
+        desk = self._parts.desk
+        if event.code is not None:
+            desk.set(event.code, "spool", event.text)
+            return
+        for code in (FailureCode.SPOOL_FULL, FailureCode.DISK_FULL):
+            desk.clear(code, "spool")
+
+    def _mail(self, _event: Mail) -> None:
+        self._parts.commands.work_off()
+
+    def _measure(self) -> None:
+        parts, state = self._parts, self._state
+        facts = parts.host.sample()
+        parts.stats.clock = Clock(synced=facts.clock_synced, offset_ms=facts.clock_offset_ms)
+        self._check(facts)
+        first_s = parts.stats.first_result_s
+        try:
+            measured = Measured(
+                at=parts.now(),
+                snapshot=parts.stats.take(),
+                cameras=self._camera_facts(),
+                model=state.model,
+                segmenter_restarts=parts.restarts(),
+                depth=parts.spool.depth(),
+                published=parts.published(),
+                host=facts,
+                start_to_first_result_ms=None if first_s is None else round((first_s - parts.started_s) * 1e3, 1),
+            )
+            identity = self._identity
+            for message in messages(measured, identity.topics, identity.boot_id, identity.agent_version):
+                parts.outbox.telemetry(message)
+            parts.spool.prune()
+            self._spool_state(SpoolState(None))
+        except AgentError as error:
+            log.error("telemetry is not kept: %s", error.text)
+        self._mail(Mail())
+
+    def _camera_facts(self) -> dict[str, CameraFacts]:
+        totals, counts = self._parts.stats.totals(), self._parts.captures.counts()
+        return {
+            name: CameraFacts(
+                state=self._state.cameras.get(name, Phase.CONNECTING).value,
+                captured=count.captured,
+                inspected=totals.inspected.get(name, 0),
+                dropped=count.dropped,
+                failed=totals.failed.get(name, 0),
+                reconnects=self._state.reconnects.get(name, 0),
+                missed=self._parts.missed(name),
+            )
+            for name, count in counts.items()
+        }
+
+    def _check(self, facts: HostFacts) -> None:
+        limits = self._parts.limits
+        hottest = max(facts.temperature_c.items(), key=lambda item: item[1], default=("", 0.0))
+        free = facts.disk_free_bytes
+        self._hold(
+            FailureCode.TEMPERATURE_HIGH, hottest[1] >= limits.temperature_c, f"{hottest[0]} at {hottest[1]:.0f} °C"
+        )
+        self._hold(FailureCode.CLOCK_UNSYNCED, facts.clock_synced is False, "the clock is not synchronised")
+        self._hold(
+            FailureCode.DISK_FULL, free is not None and free < limits.disk_free_bytes, f"{free} bytes of disk are free"
+        )
+
+    def _hold(self, code: FailureCode, is_on: bool, text: str) -> None:  # noqa: FBT001  the state of an alarm
+        if is_on:
+            self._parts.desk.set(code, "host", text)
+        else:
+            self._parts.desk.clear(code, "host")
