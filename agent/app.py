@@ -90,9 +90,10 @@ class App:
         """Errors: Permanent(CONFIG_INVALID) for a schedule that cannot be; then nothing was started."""
         for camera in self._settings.camera:
             self._schedule(camera)
-        if self._spool.corrupt_file is not None:
-            text = f"the spool could not be read and began anew; the old file is {self._spool.corrupt_file}"
-            self._control.put(Happened(FailureCode.SPOOL_CORRUPT, "spool", text))
+        for name, corrupt in (("spool", self._spool.corrupt_file), ("inbox", self._inbox.corrupt_file)):
+            if corrupt is not None:
+                text = f"the {name} could not be read and began anew; the old file is {corrupt}"
+                self._control.put(Happened(FailureCode.SPOOL_CORRUPT, name, text))
         self._start()
         while not stop.is_set() and not self._runner.failed.is_set():
             stop.wait(0.2)

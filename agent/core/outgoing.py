@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A committed message. `row` grows with the order of commits; `replayed` counts requests to send it again."""
+    """A committed message. `row` grows with the order of commits."""
 
     row: int
     kind: Kind

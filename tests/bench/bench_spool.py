@@ -50,14 +50,11 @@ class InstantLink:
 
 @contextmanager
 def filled(rows: int) -> Iterator[SqliteSpool]:
-    """A spool with results that wait. They are put in without waiting for the disk."""
+    """A spool with results that wait."""
     with tempfile.TemporaryDirectory() as folder:
         spool = SqliteSpool(Path(folder) / "spool.db", SpoolLimits(max_bytes=4 * 2**30), utc)
-        db = spool._file.open()
-        db.execute("PRAGMA synchronous = OFF")
         for number in range(rows):
             spool.append(Kind.RESULT, Outgoing(TOPIC, PAYLOAD), Place(BOOT, number + 1))
-        db.execute("PRAGMA synchronous = FULL")
         yield spool
         spool.close()
 

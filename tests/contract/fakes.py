@@ -64,12 +64,20 @@ class MemorySpool:
     def replay(self, boot_id: str, first: int, last: int) -> Sequence[int]:
         self._fail()
         found = []
-        for row in self._rows.values():
-            place = row.place
+        for row in sorted(self._rows):
+            place = self._rows[row].place
             if place and place.boot_id == boot_id and first <= place.sequence_number <= last:
-                row.state = "unsent"
+                if self._rows[row].state == "unsent":
+                    self._renumber(row)
+                else:
+                    self._rows[row].state = "unsent"
                 found.append(place.sequence_number)
-        return sorted(found)
+        return sorted(set(found))
+
+    def _renumber(self, row: int) -> None:
+        moved = self._rows.pop(row)
+        self._last_row += 1
+        self._rows[self._last_row] = replace(moved, spooled=replace(moved.spooled, row=self._last_row))
 
     def depth(self) -> SpoolDepth:
         unsent = [row.spooled for row in self._rows.values() if row.state == "unsent"]

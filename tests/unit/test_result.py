@@ -71,7 +71,7 @@ def test_its_place_is_filled_in_and_nothing_else() -> None:
 
 def stripped(result: Result, *fields: str) -> int:
     """Its size in bytes when all its defects lack these fields."""
-    empty = {"rle": None, "polygon": []}
+    empty: dict[str, object] = {"rle": None, "polygon": []}
     defects = [defect.model_copy(update={name: empty[name] for name in fields}) for defect in result.defects]
     return len(result.model_copy(update={"defects": defects}).to_json())
 

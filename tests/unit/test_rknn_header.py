@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from agent.core.rknn_header import NEWEST_FORMAT, RknnHeader, parse_header, require_target
 from agent.errors import Permanent
 from schemas.codes import FailureCode
-from schemas.manifest import Manifest, Target
+from schemas.manifest import Manifest
+from schemas.target import Target
 
 SECTION = b"\x07" * 40
 GOOD = {"target_platform": ["rk3588"], "version": "2.5.0", "network_platform": "ONNX"}
