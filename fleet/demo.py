@@ -53,9 +53,10 @@ class Seen:
     goodbye: Status | None = None
     inspection: InspectionTelemetry | None = None
     measured: InspectionTelemetry | None = None
-    """The last interval in which something was inspected."""
+    """The interval with the most results."""
     host: HostTelemetry | None = None
     memory_bytes: int = 0
+    children_memory_bytes: int = 0
     alarms: dict[str, Alarm] = field(default_factory=dict)
     malformed: int = 0
 
@@ -77,11 +78,12 @@ class Seen:
                 self.info = Info.model_validate_json(message.payload)
             case "telemetry", "inspection":
                 self.inspection = InspectionTelemetry.model_validate_json(message.payload)
-                if self.inspection.results_by_evaluation:
+                if self.measured is None or _results(self.inspection) >= _results(self.measured):
                     self.measured = self.inspection
             case "telemetry", "host":
                 self.host = HostTelemetry.model_validate_json(message.payload)
                 self.memory_bytes = max(self.memory_bytes, self.host.memory_bytes)
+                self.children_memory_bytes = max(self.children_memory_bytes, self.host.children_memory_bytes)
             case "alarm", code if message.payload:
                 self.alarms[code] = Alarm.model_validate_json(message.payload)
             case "alarm", code:
@@ -92,6 +94,10 @@ class Seen:
             self.latest = result
             if result.evidence and result.defects:
                 self.exhibits.append(result)
+
+
+def _results(telemetry: InspectionTelemetry) -> int:
+    return sum(telemetry.results_by_evaluation.values())
 
 
 def run(plan: Plan, show: Callable[[Seen, float], None]) -> Seen:

@@ -33,7 +33,7 @@ def figures(seen: Seen) -> dict[str, Any]:
         "stageLatencyMs": {stage: value.model_dump() for stage, value in latency.items()},
         "memoryMb": {
             "agent": round(seen.memory_bytes / _MB, 1),
-            "segmenter": round((seen.host.children_memory_bytes if seen.host else 0) / _MB, 1),
+            "segmenter": round(seen.children_memory_bytes / _MB, 1),
         },
         "startToFirstResultMs": seen.host.start_to_first_result_ms if seen.host else None,
         "model": seen.latest.model.model_dump(by_alias=True, mode="json", exclude_none=True) if seen.latest else None,

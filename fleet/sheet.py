@@ -1,5 +1,6 @@
 """The picture of a demonstration: what was found, drawn over the camera's pictures."""
 
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -14,16 +15,15 @@ _PAPER = 24
 
 
 def choose(results: list[Result], most: int = COLUMNS * ROWS) -> list[Result]:
-    """Those that together show the most classes of defects, certain ones first."""
-    left = sorted(results, key=lambda result: -result.summary.max_score)
-    chosen: list[Result] = []
-    shown: set[str] = set()
-    while left and len(chosen) < most:
-        best = max(left, key=lambda result: len({defect.class_name for defect in result.defects} - shown))
-        left.remove(best)
-        chosen.append(best)
-        shown |= {defect.class_name for defect in best.defects}
-    return chosen
+    """In order of time, from each of `most` stretches of it the one that shows the most classes of defects."""
+    count = min(most, len(results))
+    in_order = sorted(results, key=lambda result: result.image.capture_time)
+    edges = [round(place * len(results) / count) for place in range(count + 1)] if count else [0]
+    return [max(in_order[first:last], key=_worth) for first, last in pairwise(edges)]
+
+
+def _worth(result: Result) -> tuple[int, float]:
+    return len({defect.class_name for defect in result.defects}), result.summary.max_score
 
 
 def write(results: list[Result], path: Path) -> bool:
