@@ -28,9 +28,11 @@ check: $(READY) ## lint, types, import rules, drift of generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
+	$(BIN)/python -m tools.diagram --check
 
 gen: $(READY) ## write the JSON Schemas, the AsyncAPI document and the examples
 	$(BIN)/python -m tools.generate
+	$(BIN)/python -m tools.diagram
 
 bench: $(READY) ## every figure, as ratios against a baseline in the same run, to build/bench/
 	$(BIN)/python -m tests.bench

@@ -55,7 +55,7 @@ class DesiredModel(Strict):
     """`desired/model`."""
 
     schema_id: Literal["rkfleet.desired.model/1"] = Field(default="rkfleet.desired.model/1", alias="schema")
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=1, le=2**53 - 1)
     name: Id
     version: Id
     manifest_sha256: Sha256
@@ -71,7 +71,7 @@ class DesiredConfig(Strict):
     """`desired/config`: cameras, recipes, rates and schedules, in the form of the agent's settings file."""
 
     schema_id: Literal["rkfleet.desired.config/1"] = Field(default="rkfleet.desired.config/1", alias="schema")
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=1, le=2**53 - 1)
     config: dict[str, Any]
 
 

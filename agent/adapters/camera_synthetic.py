@@ -18,7 +18,7 @@ class SyntheticOptions:
     seed: int = 1
     height_px: int = 720
     width_px: int = 1280
-    good_share: float = 0.7
+    good_share: float = 0.35
     rate_hz: float | None = 5.0
 
 

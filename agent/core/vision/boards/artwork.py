@@ -43,7 +43,9 @@ class Artwork:
 
 @dataclass(slots=True)
 class _Sheet:
-    """Work in progress; `nets` gives each cell's net, 0 where it is free, and `padded` the cells under a pad."""
+    """Work in progress; `nets` gives each cell's net, 0 where it is free, `padded` the cells under a pad, and `owner`
+    the net of each pixel of routed copper.
+    """
 
     rng: np.random.Generator
     pitch_px: float
@@ -53,6 +55,7 @@ class _Sheet:
     pads: Layer
     holes: Layer
     print: Layer
+    owner: npt.NDArray[np.int32]
     traces: list[Trace] = field(default_factory=list)
     ports: list[Cell] = field(default_factory=list)
     last_net: int = _FREE
@@ -76,7 +79,8 @@ class _Sheet:
 def draw(rng: np.random.Generator, height_px: int, width_px: int, pitch_px: float) -> Artwork:
     """Lay out a board of that size; `pitch_px` is the distance of neighbouring traces, 8 px at least.
 
-    Traces are 0.3 to 0.55 of the pitch wide. The same state of `rng` gives the same board.
+    Traces are 0.3 to 0.5 of the pitch wide and keep 0.15 of it from the copper of other nets. The same state of `rng`
+    gives the same board.
     """
     if pitch_px < 8 or min(height_px, width_px) < 6 * pitch_px:
         raise ValueError(
@@ -84,16 +88,10 @@ def draw(rng: np.random.Generator, height_px: int, width_px: int, pitch_px: floa
         )
     cells = int(height_px / pitch_px), int(width_px / pitch_px)
     blank = np.zeros((height_px, width_px), np.uint8)
-    sheet = _Sheet(
-        rng,
-        pitch_px,
-        np.zeros(cells, np.int32),
-        np.zeros(cells, np.bool_),
-        blank,
-        blank.copy(),
-        blank.copy(),
-        blank.copy(),
-    )
+    copper, pads, holes, print_ = (blank.copy() for _ in range(4))
+    owner = np.zeros((height_px, width_px), np.int32)
+    nets, padded = np.zeros(cells, np.int32), np.zeros(cells, np.bool_)
+    sheet = _Sheet(rng, pitch_px, nets, padded, copper, pads=pads, holes=holes, print=print_, owner=owner)
     area = cells[0] * cells[1]
     for place, share in ((_plane, 400), (_mount, 500), (_chip, 150), (_pair, 45), (_via, 45)):
         for _ in range(rng.poisson(area / share)):
@@ -178,7 +176,7 @@ def _pair(sheet: _Sheet) -> None:
     (left, top), upright = _spot(sheet), bool(sheet.rng.random() < 0.5)
     if not sheet.claim(left, top, *((1, 3) if upright else (3, 1))):
         return
-    half = sheet.rng.uniform(0.5, 0.62) * sheet.pitch_px, sheet.rng.uniform(0.38, 0.6) * sheet.pitch_px
+    half = sheet.rng.uniform(0.42, 0.52) * sheet.pitch_px, sheet.rng.uniform(0.38, 0.52) * sheet.pitch_px
     rounded = bool(sheet.rng.random() < 0.3)
     for step in (0, 2):
         sheet.last_net += 1
@@ -195,12 +193,19 @@ def _pair(sheet: _Sheet) -> None:
 def _via(sheet: _Sheet) -> None:
     left, top = _spot(sheet)
     if sheet.claim(left, top, 1, 1):
-        _ring(sheet, (left, top))
+        _ring(sheet, (left, top), sheet.last_net)
         sheet.ports.append((left, top))
 
 
-def _ring(sheet: _Sheet, cell: Cell) -> None:
+def _ring(sheet: _Sheet, cell: Cell, net: int) -> None:
+    """A round pad, left out where it would come too near to a trace that passes by."""
     radius = max(3, round(sheet.rng.uniform(0.34, 0.47) * sheet.pitch_px))
+    reach, (x, y) = radius + round(0.15 * sheet.pitch_px) + 1, sheet.at(*cell)
+    near = sheet.owner[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+    rows, columns = np.nonzero((near != _FREE) & (near != net))
+    if len(rows) and np.hypot(rows - min(y, reach), columns - min(x, reach)).min() < reach:
+        return
+    sheet.padded[cell[1], cell[0]] = True
     for layer in (sheet.copper, sheet.pads):
         cv2.circle(layer, sheet.at(*cell), radius, 255, -1)
     if sheet.rng.random() < 0.4:
@@ -227,11 +232,10 @@ def _route(sheet: _Sheet) -> None:
         sheet.nets[path[-1][1], path[-1][0]] = net
     if len(path) < 3:
         return
-    _stroke(sheet, path)
+    _stroke(sheet, path, net)
     for end in (path[-1],) if from_port else (path[0], path[-1]):
         if sheet.rng.random() < 0.7:
-            _ring(sheet, end)
-            sheet.padded[end[1], end[0]] = True
+            _ring(sheet, end, net)
 
 
 def _open_way(sheet: _Sheet, cell: Cell, heading: int) -> bool:
@@ -248,8 +252,8 @@ def _open_way(sheet: _Sheet, cell: Cell, heading: int) -> bool:
     return not (crosses or sheet.padded[side] or sheet.padded[other])
 
 
-def _stroke(sheet: _Sheet, path: list[Cell]) -> None:
-    width = max(3, round(sheet.rng.uniform(0.3, 0.55) * sheet.pitch_px))
+def _stroke(sheet: _Sheet, path: list[Cell], net: int) -> None:
+    width = max(3, round(sheet.rng.uniform(0.3, 0.5) * sheet.pitch_px))
     start = 0
     for i in range(1, len(path)):
         ahead = path[i + 1] if i + 1 < len(path) else None
@@ -260,13 +264,14 @@ def _stroke(sheet: _Sheet, path: list[Cell]) -> None:
             continue
         a, b = sheet.at(*path[start]), sheet.at(*path[i])
         cv2.line(sheet.copper, a, b, 255, width)
+        cv2.line(sheet.owner, a, b, net, width)
         sheet.traces.append(Trace(a, b, width))
         start = i
 
 
 def _pour(sheet: _Sheet) -> None:
     """Fill what is left with grounded copper that keeps its distance."""
-    gap = 2 * round(sheet.rng.uniform(0.2, 0.45) * sheet.pitch_px) + 1
+    gap = 2 * max(3, round(sheet.rng.uniform(0.2, 0.45) * sheet.pitch_px)) + 1
     keep_out = cv2.dilate(sheet.copper | sheet.holes, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap)))
     least = 2 * round(0.2 * sheet.pitch_px) + 1
     ground = cv2.bitwise_not(keep_out)

@@ -115,7 +115,7 @@ def _measure(art: Artwork, rng: np.random.Generator, detail_px: float) -> _Plate
 
 def _place(plate: _Plate, kind: Defect, taken: Layer) -> Layer | None:
     """Return what to change (0 and 255), or None if no try fitted."""
-    least = 6 * plate.detail_px**2
+    least = 9 * plate.detail_px**2
     if len(plate.edge) == 0:
         return None
     for _ in range(_TRIES):
@@ -211,8 +211,8 @@ def _mousebite(plate: _Plate) -> Layer | None:
     """A bite out of an edge that leaves the trace whole."""
     start, way = plate.rim()
     width = plate.run_px(start, (-way[0], -way[1]), 40 * plate.detail_px, in_copper=True)
-    radius = min(plate.radius_px(2.2, 5.5), 0.45 * width)
-    if radius < 1.6 * plate.detail_px:
+    radius = min(plate.radius_px(2.5, 5.5), 0.45 * width)
+    if radius < 1.9 * plate.detail_px:
         return None
     return _blob(plate, start, radius, float(plate.rng.uniform(0.8, 1.9)), (-way[1], way[0]))
 
@@ -221,8 +221,8 @@ def _spur(plate: _Plate) -> Layer | None:
     """A thorn on an edge that reaches no other net."""
     start, way = plate.rim()
     room = plate.run_px(start, way, 40 * plate.detail_px, in_copper=False)
-    radius = min(plate.radius_px(2.2, 5.5), 0.4 * room)
-    if radius < 1.6 * plate.detail_px:
+    radius = min(plate.radius_px(2.5, 5.5), 0.4 * room)
+    if radius < 1.9 * plate.detail_px:
         return None
     centre = start[0] + way[0] * radius * 0.4, start[1] + way[1] * radius * 0.4
     return _blob(plate, centre, radius, float(plate.rng.uniform(0.7, 1.4)), way)
@@ -238,8 +238,8 @@ def _pin_hole(plate: _Plate) -> Layer | None:
 
 def _island(plate: _Plate, room: npt.NDArray[np.float32]) -> Layer | None:
     """A patch all around which the ground stays as it was."""
-    radius, stretch = plate.radius_px(1.6, 4.5), float(plate.rng.uniform(0.8, 1.8))
-    reach = 1.3 * radius * max(1.0, stretch) + 1.5 * plate.detail_px
+    radius, stretch = plate.radius_px(1.8, 4.5), float(plate.rng.uniform(0.8, 1.8))
+    reach = 1.3 * radius * max(1.0, stretch) + 2.5 * plate.detail_px
     places = np.flatnonzero(room > reach)
     if len(places) == 0:
         return None

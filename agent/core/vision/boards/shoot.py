@@ -52,7 +52,7 @@ def random_look(rng: np.random.Generator, binarised_share: float = 0.0) -> Look:
         copper, ground = (0, 255) if rng.random() < 0.75 else (255, 0)
         levels = np.array([ground, ground, copper, copper, ground, ground], np.uint8)
         palette = np.repeat(levels[:, None], 3, axis=1)
-        blur_px, noise = float(rng.uniform(0.5, 1.3)), float(rng.uniform(5, 30))
+        blur_px, noise = float(rng.uniform(0.5, 1.2)), float(rng.uniform(4, 20))
         return Look(palette, blur_px, noise, (1.0, 0.0, 0.0), binarised=True)
     substrate, copper_rgb = _MASKS[list(_MASKS)[int(rng.integers(len(_MASKS)))]]
     pad = _FINISHES[int(rng.integers(len(_FINISHES)))]
@@ -62,7 +62,7 @@ def random_look(rng: np.random.Generator, binarised_share: float = 0.0) -> Look:
     if rng.random() < 0.15:
         table[:] = table.mean(axis=1, keepdims=True)
     gain = float(rng.uniform(0.75, 1.35)), float(rng.uniform(-0.25, 0.25)), float(rng.uniform(-0.25, 0.25))
-    blur_px, noise = float(rng.uniform(0.3, 1.1)), float(rng.uniform(1, 7))
+    blur_px, noise = float(rng.uniform(0.3, 1.0)), float(rng.uniform(1, 6))
     return Look(np.clip(table, 0, 255).astype(np.uint8), blur_px, noise, gain, binarised=False)
 
 

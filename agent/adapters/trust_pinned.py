@@ -1,0 +1,89 @@
+"""Trust by the digest in the desired state: whoever may write it decides what the board runs."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from agent.core.fetch_plan import (
+    MAX_MANIFEST_BYTES,
+    FetchPlan,
+    Wanted,
+    manifest_wanted,
+    parse_manifest,
+    plan,
+    refuse_above,
+)
+from agent.errors import Permanent
+from schemas.codes import FailureCode
+from schemas.manifest import Manifest
+from schemas.state import DesiredModel
+from schemas.target import Target
+
+
+class Downloads(Protocol):
+    """The part of the port Fetcher that is used here."""
+
+    def fetch(
+        self,
+        wanted: Wanted,
+        urls: Sequence[str],
+        partial: Path,
+        stop: threading.Event,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> None: ...
+
+
+class Keeps(Protocol):
+    """The part of the port Store that is used here."""
+
+    def has(self, sha256: str) -> bool: ...
+
+    def partial(self, sha256: str) -> Path: ...
+
+    def add(self, sha256: str) -> None: ...
+
+    def read(self, sha256: str, max_bytes: int) -> bytes: ...
+
+
+class PinnedTrust:
+    """Fits the port Trust. The manifest comes from the store, or else from the URLs of the desired state."""
+
+    def __init__(self, fetcher: Downloads, store: Keeps, target: Target, max_bundle_bytes: int = 2 * 2**30) -> None:
+        self._fetcher = fetcher
+        self._store = store
+        self._target = target
+        self._max_bundle_bytes = max_bundle_bytes
+
+    def authorise(self, desired: DesiredModel, stop: threading.Event) -> FetchPlan:
+        """Obtain the manifest that has the pinned digest and see that this board can and may take the bundle.
+
+        Only the manifest is downloaded. Errors: those of Fetcher and Store; Permanent with MODEL_TOO_NEW,
+        MODEL_WRONG_TARGET or MODEL_INVALID: not a manifest, another model or version, or too large a bundle.
+        """
+        raw = self._manifest(desired, stop)
+        manifest = parse_manifest(raw)
+        _refuse_other(manifest, desired)
+        chosen = plan(manifest, desired.manifest_sha256, self._target, len(raw))
+        refuse_above(chosen, self._max_bundle_bytes)
+        return chosen
+
+    def _manifest(self, desired: DesiredModel, stop: threading.Event) -> bytes:
+        sha256 = desired.manifest_sha256
+        if self._store.has(sha256):
+            try:
+                return self._store.read(sha256, MAX_MANIFEST_BYTES)
+            except Permanent as error:
+                if error.code is not FailureCode.MODEL_DIGEST_MISMATCH:
+                    raise
+                # Decayed on the disk; the store has put it aside and the servers still have it.
+        self._fetcher.fetch(manifest_wanted(sha256), desired.urls, self._store.partial(sha256), stop)
+        self._store.add(sha256)
+        return self._store.read(sha256, MAX_MANIFEST_BYTES)
+
+
+def _refuse_other(manifest: Manifest, desired: DesiredModel) -> None:
+    found, meant = f"{manifest.name} {manifest.version}", f"{desired.name} {desired.version}"
+    if found != meant:
+        raise Permanent(FailureCode.MODEL_INVALID, f"the pinned manifest is that of {found}, desired is {meant}")
