@@ -128,7 +128,7 @@ def settings(plan: Plan, port: int) -> str:
     if source:
         camera += f"\nsource = {_quoted(source)}"
     if kind in {"synthetic", "folder"}:
-        camera += "\nsource_rate_hz = 10.0"
+        camera += "\nsource_rate_hz = 10.0\nseed = 5"
     return f"""\
 # Written by `rkfleet demo`.
 log_level = "INFO"

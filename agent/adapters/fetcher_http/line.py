@@ -58,7 +58,11 @@ def dial(host: str, port: int, options: FetchOptions, stop: threading.Event) -> 
     if isinstance(call.error, UnicodeError):
         raise Gone(f"{where}: no name of a host")
     if call.socket is None:
-        raise Passing(f"{where}: {call.error}")
+        # The socket's own timeout may come a moment before ours.
+        late = isinstance(call.error, TimeoutError)
+        raise Passing(
+            f"{where}: no connection within {options.connect_timeout_s:g} s" if late else f"{where}: {call.error}"
+        )
     call.socket.settimeout(options.read_timeout_s)
     return call.socket
 
