@@ -83,10 +83,3 @@ def _met(mine: Map, other: Map, slack_px: int) -> tuple[int, int]:
     near = cv2.dilate(other, np.ones((side, side), np.uint8)) > 0
     met = len(np.setdiff1d(np.unique(labels[near]), [0]))
     return met, count - 1 - met
-
-
-def agreement(given: Map, reference: Map, classes: int) -> float:
-    """Mean IoU of two class maps over the classes present, as `leastAgreement` of a manifest means it."""
-    tally = Tally(classes)
-    tally.add(given, reference)
-    return tally.miou()

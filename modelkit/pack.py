@@ -10,8 +10,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from agent.core.health import agreement
 from modelkit.convert_rknn import TARGETS, TOOLKIT
-from modelkit.evaluate import agreement
 from modelkit.measure import LEAST_AREA_PX, LEAST_SCORE, Measured, Reading, measure, read_cpu
 from modelkit.synthesise import BAR_GREY, CLASSES, COLOURS, PLATE_PX, Sample
 from schemas.manifest import (

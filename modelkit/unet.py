@@ -11,9 +11,6 @@ from torch import nn
 
 from modelkit.plan import DEVIATION, MEAN
 
-MULTIPLE_PX = 16
-"""Height and width must be multiples of this."""
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -30,7 +27,9 @@ def _conv(into: int, out: int, stride: int = 1) -> nn.Sequential:
 
 
 class UNet(nn.Module):  # type: ignore[misc] # torch is not installed where the types are checked
-    """Takes (N, 3, H, W) float, about zero mean and unit deviation; gives logits (N, classes, H, W)."""
+    """Takes (N, 3, H, W) float, about zero mean and unit deviation; gives logits (N, classes, H, W). H and W are
+    multiples of 16.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

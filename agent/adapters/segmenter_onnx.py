@@ -72,7 +72,7 @@ class OnnxSegmenter:
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         if self._session is None:
             raise Permanent(FailureCode.INTERNAL, f"{self._spec.path}: the segmenter is closed")
-        shape = self._checked_shape(inputs)
+        shape = self._spec.shape_of(inputs, self._spec.path)
         started_s = time.perf_counter()
         output = self._run(inputs, shape)
         answered_s = time.perf_counter()
@@ -90,18 +90,6 @@ class OnnxSegmenter:
         except AgentError as error:
             self.close()
             raise Permanent(FailureCode.MODEL_INVALID, error.text) from error
-
-    def _checked_shape(self, inputs: Sequence[Pixels]) -> tuple[int, int]:
-        if len(inputs) != self._spec.inputs:
-            text = f"{len(inputs)} inputs for a model of {self._spec.inputs}"
-            raise Permanent(FailureCode.SHAPE_MISMATCH, text)
-        first = inputs[0].shape[:2]
-        for picture in inputs:
-            if picture.dtype != np.uint8 or picture.shape != (*first, 3) or first not in self._spec.shapes:
-                wanted = " or ".join(f"{height}x{width}" for height, width in self._spec.shapes)
-                text = f"input {picture.dtype} {picture.shape} where uint8 RGB of {wanted} is needed"
-                raise Permanent(FailureCode.SHAPE_MISMATCH, text)
-        return first
 
     def _run(self, inputs: Sequence[Pixels], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Return what the model gives: (1, C, H, W) float32, or (1, 1, H, W) of some integer type."""

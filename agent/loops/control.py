@@ -75,7 +75,6 @@ class State:
     model: ModelInfo | None = None
     cameras: dict[str, Phase] = field(default_factory=dict)
     reconnects: dict[str, int] = field(default_factory=dict)
-    lanes_ready: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,6 @@ class Control:
             desk.set(report.code, report.lane, report.text)
             return
         desk.clear_source(report.lane, _NPU_CODES)
-        state.lanes_ready.add(report.lane)
         if report.model is not None and report.model != state.model:
             state.model = report.model
             if state.connected:

@@ -35,7 +35,6 @@ class Runner:
         self._pause_s = pause_s
         self._threads: dict[str, tuple[threading.Thread, threading.Event]] = {}
         self.failed = threading.Event()
-        self.crashes = 0
 
     def start(self, name: str, body: Body) -> None:
         stop = threading.Event()
@@ -66,7 +65,6 @@ class Runner:
                 body(stop)
             except Exception as error:
                 strikes = strikes + 1 if time.monotonic() - began < FORGIVEN_AFTER_S else 1
-                self.crashes += 1
                 log.exception("loop %s crashed, strike %d of %d", name, strikes, STRIKES)
                 self._report(Crash(name, f"{type(error).__name__}: {error}", strikes))
             else:

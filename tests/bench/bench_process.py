@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from agent.adapters.segmenter_onnx import OnnxFactory
-from agent.adapters.segmenter_process import ProcessSegmenter, SegmenterFactory
+from agent.adapters.segmenter_process import ProcessSegmenter
 from agent.core.frame import Pixels
 from agent.core.model import ModelSpec
 from agent.errors import Retryable
-from agent.ports import Segmenter
+from agent.ports import Segmenter, SegmenterFactory
 from tests.contract import faulty_segmenters, probe_model
 
 SHAPE = (512, 512)

@@ -11,10 +11,11 @@ import onnxruntime as ort
 import pytest
 
 import modelkit
+from agent.core.health import agreement
 from agent.core.rknn_header import parse_header, require_target
 from modelkit import cli, synthesise
 from modelkit.classmap import best, kept
-from modelkit.evaluate import Tally, agreement
+from modelkit.evaluate import Tally
 from schemas.manifest import Manifest
 from schemas.target import Target
 

@@ -1,6 +1,6 @@
 """Any segmenter in a child process of its own: a hang, a crash or a leak of the NPU's library ends with the child."""
 
 from agent.adapters.segmenter_process.process import Interpreter
-from agent.adapters.segmenter_process.segmenter import ProcessSegmenter, SegmenterFactory
+from agent.adapters.segmenter_process.segmenter import ProcessSegmenter
 
-__all__ = ["Interpreter", "ProcessSegmenter", "SegmenterFactory"]
+__all__ = ["Interpreter", "ProcessSegmenter"]

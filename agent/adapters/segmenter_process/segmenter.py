@@ -1,9 +1,7 @@
 """A segmenter whose model runs in a child process."""
 
 import pickle
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from agent.adapters.segmenter_process.process import Child, Ended, Interpreter, Silent
 from agent.adapters.segmenter_process.wire import (
@@ -20,10 +18,8 @@ from agent.adapters.segmenter_process.wire import (
 from agent.core.frame import Pixels
 from agent.core.model import ModelSpec
 from agent.errors import AgentError, Permanent, Retryable
-from agent.ports import Runtime, Segmentation, Segmenter
+from agent.ports import Runtime, Segmentation, SegmenterFactory
 from schemas.codes import FailureCode
-
-SegmenterFactory = Callable[[], Segmenter]
 
 GRACE_S = 1.0
 RESTART_DELAY_S = 0.1
@@ -95,7 +91,7 @@ class ProcessSegmenter:
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         if self._closed:
             raise Permanent(FailureCode.INTERNAL, f"{self._core}: the segmenter is closed")
-        shape = self._checked_shape(inputs)
+        shape = self._spec.shape_of(inputs, self._core)
         child = self._child or self._start()
         child.memory.put(inputs, shape)
         self._call += 1
@@ -110,18 +106,6 @@ class ProcessSegmenter:
         child, self._child = self._child, None
         if child is not None:
             child.end(GRACE_S)
-
-    def _checked_shape(self, inputs: Sequence[Pixels]) -> tuple[int, int]:
-        if len(inputs) != self._spec.inputs:
-            text = f"{self._core}: {len(inputs)} inputs for a model of {self._spec.inputs}"
-            raise Permanent(FailureCode.SHAPE_MISMATCH, text)
-        first = inputs[0].shape[:2]
-        for picture in inputs:
-            if picture.dtype != np.uint8 or picture.shape != (*first, 3) or first not in self._spec.shapes:
-                wanted = " or ".join(f"{height}x{width}" for height, width in self._spec.shapes)
-                text = f"{self._core}: input {picture.dtype} {picture.shape} where uint8 RGB of {wanted} is needed"
-                raise Permanent(FailureCode.SHAPE_MISMATCH, text)
-        return first
 
     def _start(self) -> Child:
         """Start a child and have it load the model."""

@@ -115,7 +115,7 @@ class RknnSegmenter:
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         if self._lite is None:
             raise Permanent(FailureCode.INTERNAL, f"{self._spec.path}: the segmenter is closed")
-        shape = self._checked_shape(inputs)
+        shape = self._spec.shape_of(inputs, self._spec.path)
         started_s = time.perf_counter()
         output = self._run(inputs, shape)
         answered_s = time.perf_counter()
@@ -148,17 +148,6 @@ class RknnSegmenter:
         except Permanent as error:
             code = FailureCode.MODEL_INVALID if error.code is FailureCode.SHAPE_MISMATCH else error.code
             raise Permanent(code, error.text) from error
-
-    def _checked_shape(self, inputs: Sequence[Pixels]) -> tuple[int, int]:
-        first = inputs[0].shape[:2] if inputs else ()
-        good = len(inputs) == self._spec.inputs and first in self._spec.shapes
-        if not good or any(picture.dtype != np.uint8 or picture.shape != (*first, 3) for picture in inputs):
-            given = ", ".join(f"{picture.dtype} {picture.shape}" for picture in inputs)
-            wanted = " or ".join(f"{height}x{width}" for height, width in self._spec.shapes)
-            text = f"inputs [{given}] where {self._spec.inputs} of uint8 RGB, {wanted}, are needed"
-            raise Permanent(FailureCode.SHAPE_MISMATCH, text)
-        height, width = first
-        return height, width
 
     def _run(self, inputs: Sequence[Pixels], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Return the library's own buffer, (1, C, H, W) or (1, 1, H, W), which the next call overwrites."""
