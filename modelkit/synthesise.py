@@ -45,10 +45,10 @@ class Sample:
 def plate(seed: int, good_share: float = 0.35) -> Plate:
     """One board of 512x512 px, with 5 to 19 faults of even kinds unless it is one of the good ones."""
     rng = np.random.default_rng(seed)
-    art = artwork.draw(rng, PLATE_PX, PLATE_PX, float(np.exp(rng.uniform(np.log(13), np.log(44)))))
+    art = artwork.draw(rng, PLATE_PX, PLATE_PX, float(np.exp(rng.uniform(np.log(16), np.log(40)))))
     good = rng.random() < good_share
     kinds = [] if good else [Defect(int(k)) for k in rng.integers(1, 7, int(rng.integers(5, 20)))]
-    flawed = flaw(art, rng, kinds, float(rng.uniform(0.9, 1.4)))
+    flawed = flaw(art, rng, kinds, float(rng.uniform(1.2, 2.1)))
     spots = np.argwhere(flawed.mask)[:, ::-1]
     return Plate(shoot.materials(art, flawed.copper), flawed.mask, spots)
 

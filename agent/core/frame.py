@@ -35,6 +35,18 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """Why a picture was asked for: the job, and what the MES calls the part in it. The recipe replaces the camera's."""
+
+    job_id: str
+    part_id: str | None = None
+    product_id: str | None = None
+    lot_id: str | None = None
+    work_order_id: str | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A picture with its origin.
 
@@ -48,3 +60,4 @@ class Frame:
     captured_at: datetime
     captured_mono_s: float
     acquisition_ms: float
+    order: Order | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.core.frame import Frame
+from agent.core.frame import Frame, Order
 from agent.core.vision import Found, Region
 from schemas.base import Id
 from schemas.manifest import DefectClass
@@ -29,6 +29,7 @@ from schemas.status import ModelInfo
 
 MAX_INLINE_BYTES = 16_384
 NOTHING_FOUND = Found()
+_NO_ORDER = Order("")
 UNKNOWN_QUALITY = Quality(status=QualityStatus.UNKNOWN)
 
 
@@ -65,10 +66,16 @@ class Judged:
 def draft(judged: Judged, origin: Origin, result_id: str, clock: Clock) -> Result:
     """The result with a placeholder for its place in the sequence; `place` fills it in."""
     frame = judged.frame
+    order = frame.order or _NO_ORDER
     frame_hw = (frame.picture.height_px, frame.picture.width_px)
     defects = [_defect(n, region, origin, frame_hw) for n, region in enumerate(judged.found.regions, start=1)]
     return Result(
         result_id=result_id,
+        job_id=order.job_id or None,
+        part_id=order.part_id,
+        product_id=order.product_id,
+        lot_id=order.lot_id,
+        work_order_id=order.work_order_id,
         station=origin.station,
         external_recipe_id=origin.external_recipe_id,
         internal_recipe_id=origin.recipe_id,

@@ -106,10 +106,10 @@ class Conveyor:
         detail = max(self._high, self._wide) / _MODEL_PX
         wide, high = round(0.86 * self._wide), round(0.86 * self._high)
         inner_w, inner_h = round(0.97 * wide), round(0.97 * high)
-        art = artwork.draw(rng, inner_h, inner_w, float(rng.uniform(15, 26)) * detail)
+        art = artwork.draw(rng, inner_h, inner_w, float(rng.uniform(20, 30)) * detail)
         good = rng.random() < self._good_share
         kinds = [] if good else [Defect(int(k)) for k in rng.integers(1, 7, int(rng.integers(1, 6)))]
-        flawed = flaw(art, rng, kinds, detail * float(rng.uniform(0.95, 1.3)))
+        flawed = flaw(art, rng, kinds, detail * float(rng.uniform(1.4, 2.0)))
         angle = float(rng.normal(0, 0.5))
         matrix = np.asarray(cv2.getRotationMatrix2D((inner_w / 2, inner_h / 2), angle, 1.0), np.float64)
         matrix[:, 2] += (wide - inner_w) / 2, (high - inner_h) / 2
