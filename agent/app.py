@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import random
 import sys
 import threading
 import time
@@ -11,32 +12,46 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from agent.adapters.evidence_fs import FolderEvidence
+from agent.adapters.fetcher_http import HttpFetcher
 from agent.adapters.host_linux import LinuxHost
 from agent.adapters.inbox_sqlite import InboxLimits, SqliteInbox
+from agent.adapters.journal_fs import FileJournal, StopMark
 from agent.adapters.mqtt_paho import PahoLink
 from agent.adapters.notify_systemd import Notify
 from agent.adapters.segmenter_rknn import CORES
 from agent.adapters.spool_sqlite import SpoolLimits, SqliteSpool
+from agent.adapters.store_fs import FolderStore, StoreLimits
 from agent.adapters.ticker_apscheduler import ApschedulerTicker
-from agent.build import Place, camera_of, link_options, load_model, plan_of, target_of
+from agent.adapters.trust_pinned import PinnedTrust
+from agent.build import camera_of, link_options, plan_of, target_of
 from agent.config import CameraSettings, EveryInterval, OnCron, Settings
+from agent.core import desired_model
+from agent.core.command import Refusal
 from agent.core.frame import Frame
 from agent.core.identity import Identity
 from agent.core.outgoing import Incoming
 from agent.core.rate import Cron, Interval
 from agent.errors import AgentError
+from agent.library import Library
 from agent.loops.capture import CaptureLoop
 from agent.loops.commands import CommandParts, Commands
-from agent.loops.control import Control, Happened, Item, Mail, Parts
+from agent.loops.control import Control, Happened, Item, Mail, Parts, Recorded, Updated
 from agent.loops.desk import AlarmDesk
 from agent.loops.exhibits import Exhibits
-from agent.loops.inspect import Lane, LaneParts, SpoolState
+from agent.loops.inspect import Loaded
+from agent.loops.lane import Lane, LaneParts
 from agent.loops.latest import Slots
+from agent.loops.ledger import Ledger
+from agent.loops.lots import Lots
+from agent.loops.mailroom import Desks, Mailroom
+from agent.loops.orders import LaneOrder, SpoolState
 from agent.loops.outbox import Outbox
 from agent.loops.runner import Runner
 from agent.loops.stats import Stats
+from agent.loops.updater import Updater, UpdaterParts
 from agent.loops.uplink import Uplink, UplinkHooks, UplinkSettings
-from agent.ports import Refused
+from agent.loops.workshop import Workshop, WorkshopParts
+from agent.ports import Refused, Segmenter
 from schemas.codes import FailureCode
 from schemas.command import CommandName
 from schemas.status import CameraInfo, Location
@@ -45,7 +60,7 @@ from schemas.topics import Topics
 log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 5.0
-_CONTROL, _UPLINK = "control", "uplink"
+_CONTROL, _UPLINK, _WORKSHOP = "control", "uplink", "workshop"
 
 
 def _now() -> datetime:
@@ -54,6 +69,11 @@ def _now() -> datetime:
 
 def _new_id() -> str:
     return uuid.uuid4().hex
+
+
+def _retire(segmenter: Segmenter) -> None:
+    """Away from the lane: ending a child that hangs takes its time."""
+    threading.Thread(target=segmenter.close, name="retire", daemon=True).start()
 
 
 class App:
@@ -81,7 +101,16 @@ class App:
         self._uplink = Uplink(self._link, self._spool, UplinkSettings(window=options.window), hooks, clock=_now)
         self._outbox = Outbox(self._spool, self._identity.boot_id, self._uplink.wake)
         self._captures = {camera.id: self._make_capture(camera) for camera in settings.camera}
+        self._ledger = Ledger(lambda: self._tell(Recorded()))
+        store_limits = StoreLimits(storage.store_max_bytes, storage.store_reserve_bytes)
+        self._store = FolderStore(data_dir / "models", self._target, store_limits)
+        self._library = Library(settings, self._target, self._topics, self._store, self._host)
         self._lanes = {f"core-{core}": self._make_lane(core) for core in settings.model.cores}
+        self._workshop = self._make_workshop()
+        self._desk = AlarmDesk(self._topics, self._outbox, self._uplink.now, _now, _new_id)
+        self._lots = Lots(FileJournal(data_dir / "lots.journal"))
+        self._updater = self._make_updater()
+        self._stop_mark = StopMark(data_dir / "stopped-cleanly")
         self._control = self._make_control()
         self._runner = Runner(self._tell)
         self._ticker = ApschedulerTicker(settings.timezone)
@@ -94,12 +123,16 @@ class App:
             if corrupt is not None:
                 text = f"the {name} could not be read and began anew; the old file is {corrupt}"
                 self._control.put(Happened(FailureCode.SPOOL_CORRUPT, name, text))
+        self._updater.boot(is_clean=self._stop_mark.take())
         self._start()
         while not stop.is_set() and not self._runner.failed.is_set():
             stop.wait(0.2)
         self._notify.stopping()
         self._stop()
-        return 1 if self._runner.failed.is_set() else 0
+        if self._runner.failed.is_set():
+            return 1
+        self._stop_mark.leave()
+        return 0
 
     def _start(self) -> None:
         self._runner.start(_CONTROL, self._control.run)
@@ -109,6 +142,7 @@ class App:
             self._runner.start(f"capture {name}", capture.run)
         for name, lane in self._lanes.items():
             self._runner.start(f"lane {name}", lane.run)
+        self._runner.start(_WORKSHOP, self._workshop.run)
         self._ticker.start()
         self._notify.ready()
         log.info("node %s, target %s, boot %s", self._topics.node, self._target.value, self._identity.boot_id)
@@ -124,13 +158,15 @@ class App:
         for name, capture in self._captures.items():
             self._runner.ask_to_stop(f"capture {name}")
             capture.wake()
-        for name in self._lanes:
-            self._runner.ask_to_stop(f"lane {name}")
+        for name in (*(f"lane {name}" for name in self._lanes), _WORKSHOP):
+            self._runner.ask_to_stop(name)
+        self._workshop.wake()
         self._slots.stop()
         for name in self._lanes:
             self._runner.stop(f"lane {name}", left_s(2.0))
         for name in self._captures:
             self._runner.stop(f"capture {name}", left_s(0.5))
+        self._runner.stop(_WORKSHOP, left_s(0.5))
         self._runner.stop(_CONTROL, left_s(0.5))
         self._control.last_words()
         self._runner.stop(_UPLINK, left_s(1.0))
@@ -186,37 +222,98 @@ class App:
         parts = LaneParts(
             outbox=self._outbox,
             stats=self._stats,
+            ledger=self._ledger,
             report=self._tell,
             exhibits=Exhibits(store, storage.evidence_interval_s, time.monotonic),
+            witness=lambda _frame, _result: None,
+            retire=_retire,
             now=_now,
             monotonic=time.monotonic,
             new_id=_new_id,
         )
-        place = Place(self._target, core, name)
-        return Lane(name, self._slots, lambda: load_model(self._settings, place, self._topics), parts)
+        return Lane(name, self._slots, lambda: self._load_current(name), parts)
 
-    def _make_control(self) -> Control:
-        desk = AlarmDesk(self._topics, self._outbox, self._uplink.now, _now, _new_id)
+    def _load_current(self, lane: str) -> Loaded:
+        ref = self._updater.current
+        return self._library.load(lane, ref, self._library.open(ref))
+
+    def _send(self, order: LaneOrder) -> None:
+        for lane in self._lanes.values():
+            lane.send(order)
+
+    def _make_workshop(self) -> Workshop:
+        fetcher = HttpFetcher()
+        parts = WorkshopParts(
+            trust=PinnedTrust(fetcher, self._store, self._target),
+            store=self._store,
+            fetcher=fetcher,
+            models=self._library,
+            lanes={name: lane.send for name, lane in self._lanes.items()},
+            retire=_retire,
+            tell=lambda event: self._tell(Updated(event)),
+        )
+        return Workshop(parts)
+
+    def _make_updater(self) -> Updater:
+        parts = UpdaterParts(
+            journal=FileJournal(self._settings.storage.data_dir / "update.journal"),
+            workshop=self._workshop,
+            ledger=self._ledger,
+            desk=self._desk,
+            send=self._send,
+            publish=self._uplink.now,
+            topics=self._topics,
+            installed=self._library.installed,
+            has=self._library.has,
+            lot_is_open=lambda: self._lots.is_open,
+            now=_now,
+            monotonic=time.monotonic,
+            chance=random.random,
+            settle_s=self._settings.model.settle_s,
+        )
+        return Updater(parts)
+
+    def _make_mailroom(self) -> Mailroom:
         commands = Commands(
             CommandParts(
                 inbox=self._inbox,
                 spool=self._spool,
-                desk=desk,
+                desk=self._desk,
                 publish=self._uplink.now,
                 announce=self._announce,
                 replayed=self._uplink.reread,
+                cancel=self._updater.cancel,
+                lot=self._lots.take,
                 now=_now,
                 uptime_s=lambda: time.monotonic() - self._started_s,
                 boot_id=self._identity.boot_id,
             )
         )
+        desks = Desks(
+            command=commands.take,
+            model=self._desired_model,
+            config=lambda _message: None,
+            job=lambda _message: None,
+            happened=self._desk.happened,
+        )
+        return Mailroom(self._inbox, desks)
+
+    def _desired_model(self, message: Incoming) -> Refusal | None:
+        desired = desired_model.read(message)
+        if isinstance(desired, Refusal):
+            return desired
+        self._updater.wanted(desired)
+        return None
+
+    def _make_control(self) -> Control:
         parts = Parts(
             outbox=self._outbox,
             spool=self._spool,
             host=self._host,
             stats=self._stats,
-            desk=desk,
-            commands=commands,
+            desk=self._desk,
+            mailroom=self._make_mailroom(),
+            updater=self._updater,
             captures=self._slots,
             publish=self._uplink.now,
             published=lambda: self._uplink.published,
@@ -244,12 +341,15 @@ class App:
 
         return beat
 
+    def _segmenters(self) -> list[Segmenter]:
+        return [segmenter for lane in self._lanes.values() for segmenter in lane.segmenters()]
+
     def _child_pids(self) -> list[int]:
-        pids = [getattr(lane.segmenter, "pid", None) for lane in self._lanes.values()]
+        pids = [getattr(segmenter, "pid", None) for segmenter in self._segmenters()]
         return [pid for pid in pids if isinstance(pid, int)]
 
     def _restarts(self) -> int:
-        return sum(getattr(lane.segmenter, "restarts", 0) for lane in self._lanes.values())
+        return sum(getattr(segmenter, "restarts", 0) for segmenter in self._segmenters())
 
     def _make_identity(self) -> Identity:
         settings = self._settings
@@ -268,5 +368,5 @@ class App:
             cameras=tuple(
                 CameraInfo(id=camera.id, kind=camera.kind, trigger=camera.trigger.kind) for camera in settings.camera
             ),
-            capabilities=tuple(f"cmd/{name}" for name in CommandName),
+            capabilities=("desired/model", *(f"cmd/{name}" for name in CommandName)),
         )

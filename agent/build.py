@@ -1,9 +1,8 @@
 """From settings to adapters: the parts of the composition that `run` and `check` share."""
 
-from collections.abc import Mapping
+import logging
 from dataclasses import dataclass
 
-from agent.adapters.bundle_fs import read_bundle
 from agent.adapters.camera_cv2 import CvCamera, Kind, VideoOptions
 from agent.adapters.camera_ffmpeg import FfmpegCamera, FfmpegOptions
 from agent.adapters.camera_folder import FolderCamera, FolderOptions
@@ -20,12 +19,14 @@ from agent.core.vision import Roi, View
 from agent.core.watch import Rules
 from agent.errors import Permanent
 from agent.loops.capture import Plan
-from agent.loops.inspect import CameraPlan, Loaded
+from agent.loops.inspect import CameraPlan, Plans
 from agent.ports import Camera, Host, Segmenter, SegmenterFactory
 from schemas.codes import FailureCode
 from schemas.result import Station
 from schemas.target import Target
 from schemas.topics import Topics
+
+log = logging.getLogger(__name__)
 
 _LIVE = frozenset({"rtsp", "v4l2", "ffmpeg"})
 _MASKS = {0: CoreMask.CORE_0, 1: CoreMask.CORE_1, 2: CoreMask.CORE_2}
@@ -125,18 +126,21 @@ def segmenter_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
     )
 
 
-def load_model(settings: Settings, place: Place, topics: Topics) -> Loaded:
-    """Read and verify the bundle, load it, and lay out how each camera is looked at. Raises AgentError."""
-    bundle = read_bundle(settings.model.bundle, place.target)
-    plans = camera_plans(settings, bundle, topics)
-    segmenter = segmenter_of(bundle, settings, place)
-    runtime = segmenter.runtime
-    return Loaded(segmenter, bundle.info(1, runtime.version, runtime.driver), plans)
+def camera_plans(settings: Settings, bundle: Bundle, topics: Topics) -> Plans:
+    """For each camera its own recipe (None) and every other that a job may ask for and that fits the model.
 
-
-def camera_plans(settings: Settings, bundle: Bundle, topics: Topics) -> Mapping[str, CameraPlan]:
-    """Errors: Permanent(CONFIG_INVALID) where a recipe or a region of interest does not fit the model."""
-    return {camera.id: _camera_plan(settings, camera, bundle, topics) for camera in settings.camera}
+    Errors: Permanent(CONFIG_INVALID) where a camera's recipe or region of interest does not fit the model.
+    """
+    plans: dict[tuple[str, str | None], CameraPlan] = {}
+    for camera in settings.camera:
+        plans[camera.id, None] = _camera_plan(settings, camera, bundle, topics)
+        for name in {"default", *settings.recipe}:
+            try:
+                other = camera.model_copy(update={"recipe": name})
+                plans[camera.id, name] = _camera_plan(settings, other, bundle, topics)
+            except Permanent as error:
+                log.debug("recipe %s is of no use to this model: %s", name, error.text)
+    return plans
 
 
 def _camera_plan(settings: Settings, camera: CameraSettings, bundle: Bundle, topics: Topics) -> CameraPlan:

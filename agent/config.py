@@ -71,6 +71,8 @@ class Model(Section):
     isolate: bool = True
     deadline_s: float = Field(default=2.0, gt=0, le=60)
     load_deadline_s: float = Field(default=30.0, gt=0, le=300)
+    settle_s: float = Field(default=600.0, gt=0, le=86_400)
+    """How long a new model must have inspected without a fault before a crash loop no longer takes it back."""
 
 
 class Storage(Section):
@@ -80,6 +82,10 @@ class Storage(Section):
     evidence_max_bytes: int = Field(default=200_000_000, ge=0)
     evidence_interval_s: float = Field(default=1.0, ge=0)
     """Least time between two pictures kept of one camera; pictures are kept of parts that are not OK."""
+    store_max_bytes: int = Field(default=4 * 2**30, ge=1_000_000)
+    """For models that were downloaded."""
+    store_reserve_bytes: int = Field(default=256 * 2**20, ge=0)
+    """What a download leaves free on the disk."""
 
 
 class Continuous(Section):

@@ -1,7 +1,9 @@
 """What the loops ask of the world. Each Protocol has one contract suite in tests/contract, run on every adapter."""
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -14,7 +16,9 @@ from schemas.codes import FailureCode
 
 if TYPE_CHECKING:
     # A segmenter's child imports this module, and must not wait for pydantic.
+    from agent.core.fetch_plan import FetchPlan, Wanted
     from schemas.result import Evidence
+    from schemas.state import DesiredModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,3 +266,68 @@ class EvidenceStore(Protocol):
 
     def save(self, name: str, content: bytes) -> "Evidence":
         """`name` is a plain file name that ends in .jpg, .png or .json."""
+
+
+class Journal(Protocol):
+    """The last content that was written, whole after any crash. Owned by one thread.
+
+    Errors: Retryable(DISK_FULL), and the old content stands; Permanent(INTERNAL) for all else, such as content that
+    is garbled.
+    """
+
+    def read(self) -> bytes | None:
+        """None where nothing was ever written."""
+
+    def write(self, content: bytes) -> None:
+        """Durable when it returns."""
+
+
+class Fetcher(Protocol):
+    """Downloads one file.
+
+    Errors: Retryable(DOWNLOAD_FAILED), Retryable(DISK_FULL), Retryable(CANCELED) once `stop` is set;
+    Permanent(DOWNLOAD_FAILED) and Permanent(MODEL_DIGEST_MISMATCH) when no URL ever gives the file.
+    """
+
+    def fetch(
+        self,
+        wanted: "Wanted",
+        urls: Sequence[str],
+        partial: Path,
+        stop: threading.Event,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Fill `partial` with the whole, verified file, resuming what is there. `progress` gets its size in bytes."""
+
+
+class Store(Protocol):
+    """Model files by digest. Any thread may call. Errors: Retryable(DISK_FULL), Retryable(INTERNAL)."""
+
+    def has(self, sha256: str) -> bool: ...
+
+    def missing(self, chosen: "FetchPlan") -> "tuple[Wanted, ...]": ...
+
+    def partial(self, sha256: str) -> Path: ...
+
+    def add(self, sha256: str) -> None:
+        """Take the partial file in, which the caller has verified."""
+
+    def read(self, sha256: str, max_bytes: int) -> bytes: ...
+
+    def open_bundle(self, manifest_sha256: str) -> Path:
+        """The bundle's folder, every file verified anew. Errors: Permanent with a MODEL_* code."""
+
+    def make_room(self, chosen: "FetchPlan", pinned: Collection[str]) -> None:
+        """Before a download. `pinned`: digests of the manifests that must stay."""
+
+    def prune(self, pinned: Collection[str]) -> None:
+        """When no download is under way."""
+
+
+class Trust(Protocol):
+    """Decides whether the board may take what is desired. Errors: those of Fetcher and Store; Permanent with a MODEL_*
+    code or SIGNATURE_INVALID.
+    """
+
+    def authorise(self, desired: "DesiredModel", stop: threading.Event) -> "FetchPlan": ...

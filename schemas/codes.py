@@ -45,6 +45,7 @@ class FailureCode(StrEnum):
     SHADOW_DISAGREED = "shadow-disagreed"
     PROBATION_FAILED = "probation-failed"
     CRASH_LOOP = "crash-loop"
+    JOURNAL_CORRUPT = "journal-corrupt"
     CANCELED = "canceled"
     # the rest
     CONFIG_INVALID = "config-invalid"

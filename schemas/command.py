@@ -34,16 +34,33 @@ class Replay(Command):
     last_sequence_number: int = Field(ge=1)
 
 
+class CancelUpdate(Command):
+    """`cmd/cancel-update`: take back the desired model of this generation, as long as it is not committed."""
+
+    generation: int = Field(ge=1, le=2**53 - 1)
+
+
+class Lot(Command):
+    """`cmd/lot`: a lot begins or ends; an update that waits for `lotEnd` waits while any lot is open."""
+
+    lot_id: Id
+    state: Literal["open", "closed"]
+
+
 class CommandName(StrEnum):
     PING = "ping"
     REBIRTH = "rebirth"
     REPLAY = "replay"
+    CANCEL_UPDATE = "cancel-update"
+    LOT = "lot"
 
 
 COMMANDS: dict[CommandName, type[Command]] = {
     CommandName.PING: Ping,
     CommandName.REBIRTH: Rebirth,
     CommandName.REPLAY: Replay,
+    CommandName.CANCEL_UPDATE: CancelUpdate,
+    CommandName.LOT: Lot,
 }
 
 

@@ -25,6 +25,11 @@ class Phase(StrEnum):
     ROLLED_BACK = "ROLLED_BACK"
     CANCELED = "CANCELED"
 
+    @property
+    def is_end(self) -> bool:
+        """Nothing is under way any more."""
+        return self in {Phase.COMMITTED, Phase.REJECTED, Phase.FAILED, Phase.ROLLED_BACK, Phase.CANCELED}
+
 
 class Defer(Strict):
     """When the change may happen: at once, at the end of the lot, or in a daily window (times as HH:MM, UTC)."""
@@ -75,6 +80,13 @@ class DesiredConfig(Strict):
     config: dict[str, Any]
 
 
+class PhaseTime(Wire):
+    """When a phase began, by the board's clock."""
+
+    phase: Phase
+    time: UtcTime
+
+
 class Reported(Wire):
     observed_generation: int = Field(ge=0)
     phase: Phase
@@ -92,6 +104,8 @@ class ReportedModel(Reported):
     sha256: Sha256 | None = None
     measured: dict[str, float] = Field(default_factory=dict)
     """What self-test, shadow and probation measured, for example `selfTestAgreement`."""
+    phases: list[PhaseTime] = Field(default_factory=list, max_length=32)
+    """The latest phases of this generation since the agent started."""
 
 
 class ReportedConfig(Reported):

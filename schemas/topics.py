@@ -69,7 +69,7 @@ class Topics:
 
     def inbound(self) -> tuple[str, ...]:
         """Filters that the board subscribes to, all at QoS 1."""
-        return (f"{self.base}/cmd/+",)
+        return (f"{self.base}/cmd/+", f"{self.base}/desired/+", f"{self.base}/job/+/request")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,28 @@
 """Model bundles in folders."""
 
 import hashlib
-import json
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from agent.core.bundle import Bundle
+from agent.core.fetch_plan import MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
 from agent.errors import Permanent
 from schemas.codes import FailureCode
-from schemas.manifest import Manifest
 from schemas.target import Target
 
-MAX_MANIFEST_BYTES = 4_000_000
 _CHUNK_BYTES = 1 << 20
 
 
 def read_bundle(folder: Path, target: Target) -> Bundle:
     """Read the manifest, choose the variant for `target` and verify its file by size and SHA-256.
 
-    Errors: Permanent with MODEL_MISSING, MODEL_INVALID, MODEL_WRONG_TARGET or MODEL_DIGEST_MISMATCH and what to do.
+    Errors: Permanent with MODEL_MISSING, MODEL_INVALID, MODEL_TOO_NEW, MODEL_WRONG_TARGET or MODEL_DIGEST_MISMATCH
+    and what to do.
     """
-    manifest = _manifest(folder / "manifest.json")
+    raw = _read(folder / MANIFEST)
+    try:
+        manifest = parse_manifest(raw)
+    except Permanent as error:
+        raise Permanent(error.code, f"{folder / MANIFEST}: {error.text}") from error
     variant = manifest.variant(target)
     if variant is None:
         offered = ", ".join(v.target for v in manifest.variants)
@@ -45,25 +46,15 @@ def read_bundle(folder: Path, target: Target) -> Bundle:
             FailureCode.MODEL_DIGEST_MISMATCH,
             f"{path} has SHA-256 {digest}, its manifest says {variant.sha256}: copy the bundle again",
         )
-    return Bundle(manifest, variant, str(path))
+    return Bundle(manifest, variant, str(path), str(folder), hashlib.sha256(raw).hexdigest())
 
 
-def _manifest(path: Path) -> Manifest:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_MANIFEST_BYTES + 1)
+            return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise Permanent(FailureCode.MODEL_MISSING, f"{path}: {error.strerror or error}") from error
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise Permanent(FailureCode.MODEL_INVALID, f"{path}: more than {MAX_MANIFEST_BYTES} bytes, not a manifest")
-    try:
-        return Manifest.model_validate(json.loads(raw))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "manifest"
-        raise Permanent(FailureCode.MODEL_INVALID, f"{path}: {place}: {problem['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise Permanent(FailureCode.MODEL_INVALID, f"{path}: not JSON: {error}") from error
 
 
 def _sha256(path: Path) -> str:

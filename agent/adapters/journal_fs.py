@@ -68,6 +68,33 @@ class FileJournal:
             raise _typed(error) from error
 
 
+class StopMark:
+    """A file that only an orderly stop leaves behind."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self) -> bool:
+        """Whether the last run ended in good order, or there was none; the mark is gone afterwards, durably."""
+        began = self._path.with_name(f"{self._path.name}.began")
+        try:
+            was_left = self._path.exists() or not began.exists()
+            began.touch()
+            self._path.unlink(missing_ok=True)
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            log.warning("%s: %s", self._path, error)
+            return True
+        return was_left
+
+    def leave(self) -> None:
+        try:
+            self._path.touch()
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            log.warning("%s: %s", self._path, error)
+
+
 def _wrapped(content: bytes) -> bytes:
     return _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 

@@ -1,56 +1,27 @@
 """Trust by the digest in the desired state: whoever may write it decides what the board runs."""
 
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Protocol
 
 from agent.core.fetch_plan import (
     MAX_MANIFEST_BYTES,
     FetchPlan,
-    Wanted,
     manifest_wanted,
     parse_manifest,
     plan,
     refuse_above,
 )
 from agent.errors import Permanent
+from agent.ports import Fetcher, Store
 from schemas.codes import FailureCode
 from schemas.manifest import Manifest
 from schemas.state import DesiredModel
 from schemas.target import Target
 
 
-class Downloads(Protocol):
-    """The part of the port Fetcher that is used here."""
-
-    def fetch(
-        self,
-        wanted: Wanted,
-        urls: Sequence[str],
-        partial: Path,
-        stop: threading.Event,
-        *,
-        progress: Callable[[int], None] | None = None,
-    ) -> None: ...
-
-
-class Keeps(Protocol):
-    """The part of the port Store that is used here."""
-
-    def has(self, sha256: str) -> bool: ...
-
-    def partial(self, sha256: str) -> Path: ...
-
-    def add(self, sha256: str) -> None: ...
-
-    def read(self, sha256: str, max_bytes: int) -> bytes: ...
-
-
 class PinnedTrust:
-    """Fits the port Trust. The manifest comes from the store, or else from the URLs of the desired state."""
+    """The manifest comes from the store, or else from the URLs of the desired state."""
 
-    def __init__(self, fetcher: Downloads, store: Keeps, target: Target, max_bundle_bytes: int = 2 * 2**30) -> None:
+    def __init__(self, fetcher: Fetcher, store: Store, target: Target, max_bundle_bytes: int = 2 * 2**30) -> None:
         self._fetcher = fetcher
         self._store = store
         self._target = target

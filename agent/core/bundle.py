@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from agent.core.frame import Pixels
 from agent.core.model import ModelSpec
 from schemas.manifest import Manifest, Variant
 from schemas.status import ModelInfo
@@ -9,11 +13,13 @@ from schemas.status import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`path` is the verified model file of `variant`."""
+    """`path` is the verified model file of `variant`, `folder` what the manifest's paths are relative to."""
 
     manifest: Manifest
     variant: Variant
     path: str
+    folder: str
+    manifest_sha256: str
 
     @property
     def spec(self) -> ModelSpec:
@@ -36,3 +42,11 @@ class Bundle:
             driver_version=driver_version,
             target=self.variant.target,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenFrame:
+    """Inputs at the model's size, (H, W, 3) uint8 RGB each, and the class map (H, W) uint8 that is to come of them."""
+
+    inputs: tuple[Pixels, ...]
+    class_map: npt.NDArray[np.uint8]

@@ -31,7 +31,7 @@ def read(message: Incoming, now: datetime) -> Command | Refusal:
     try:
         command = COMMANDS[name].model_validate_json(message.payload)
     except ValidationError as error:
-        return _malformed(error)
+        return malformed(error)
     if command.expires_at is not None and command.expires_at <= now:
         return Refusal(FailureCode.COMMAND_EXPIRED, f"expired at {command.expires_at.isoformat()}", command.command_id)
     return command
@@ -75,7 +75,8 @@ def refuse(refusal: Refusal, now: datetime) -> Reply:
     )
 
 
-def _malformed(error: ValidationError) -> Refusal:
+def malformed(error: ValidationError) -> Refusal:
+    """In words: where the message is wrong, and how."""
     problem = error.errors(include_url=False, include_input=False)[0]
     if problem["type"] == "json_invalid":
         return Refusal(FailureCode.MESSAGE_MALFORMED, f"not JSON: {problem['msg']}"[:500])

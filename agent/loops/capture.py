@@ -3,12 +3,14 @@
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import overload
 
 from agent.core.backoff import Backoff
-from agent.core.frame import Frame, Picture
+from agent.core.frame import Frame, Order
 from agent.core.rate import Continuous, OnDemand, Rate
 from agent.core.watch import (
     Event,
@@ -25,11 +27,12 @@ from agent.core.watch import (
     step,
 )
 from agent.errors import AgentError, Permanent, Retryable
-from agent.loops.latest import Latest
+from agent.loops.latest import MOST_KEPT, Latest
 from agent.ports import Camera
 from schemas.codes import FailureCode
 
 _LOOK_AT_STOP_S = 0.5
+_OVER = frozenset({Phase.ENDED, Phase.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Ambience:
 
 
 class CaptureLoop:
-    """Owns one camera. `run` is the thread's target; `trigger`, `wake` and `missed` may be called from any thread.
+    """Owns one camera. `run` is the thread's target; all else may be called from any thread.
 
     To stop: set the event given to `run`, then call `wake`; a blocked open or read ends at once.
     Frames are numbered as they are handed over, so a gap in `seq` is a frame that `Latest` dropped.
@@ -87,6 +90,7 @@ class CaptureLoop:
         self._rate = Rate.of_hz(trigger.rate_hz if isinstance(trigger, Continuous) else None)
         self._asked = threading.Condition()
         self._asked_s: float | None = None
+        self._orders: deque[tuple[Order, float]] = deque()
         self._missed = 0
         self._seq = 0
 
@@ -95,12 +99,34 @@ class CaptureLoop:
         """Triggers that got no picture of their own: none came in time, or another trigger came first."""
         return self._missed
 
-    def trigger(self) -> None:
-        """Ask for one picture, captured from now on. It takes the place of a trigger still unanswered."""
+    @overload
+    def trigger(self) -> None: ...
+
+    @overload
+    def trigger(self, order: Order | None) -> bool: ...
+
+    def trigger(self, order: Order | None = None) -> bool:
+        """Ask for one picture, captured from now on. It takes the place of a trigger still unanswered.
+
+        An order takes the place of none: it gets a picture of its own, whatever the rate is, and keeps it until a lane
+        takes it. False where too many wait already, or the camera has ended for good.
+        """
         with self._asked:
-            self._missed += self._asked_s is not None
-            self._asked_s = self._ambience.monotonic()
+            if order is None:
+                self._missed += self._asked_s is not None
+                self._asked_s = self._ambience.monotonic()
+            elif self._watch.phase in _OVER or len(self._orders) + self._latest.kept >= MOST_KEPT:
+                return False
+            else:
+                self._orders.append((order, self._ambience.monotonic()))
             self._asked.notify_all()
+        return True
+
+    def withdraw(self, job_id: str) -> None:
+        """Nobody waits for this job's picture any more."""
+        with self._asked:
+            self._orders = deque(entry for entry in self._orders if entry[0].job_id != job_id)
+            self._latest.withdraw(lambda frame: frame.order is not None and frame.order.job_id == job_id)
 
     def wake(self) -> None:
         """End whatever blocks the thread; call it after the stop event is set."""
@@ -142,7 +168,7 @@ class CaptureLoop:
         trigger = self._plan.trigger
         if isinstance(trigger, OnDemand) and not trigger.live:
             with self._asked:
-                while self._asked_s is None and not stop.is_set():
+                while self._asked_s is None and not self._orders and not stop.is_set():
                     self._asked.wait(_LOOK_AT_STOP_S)
         return stop.is_set()
 
@@ -151,9 +177,29 @@ class CaptureLoop:
         picture = self._camera.read()
         at_s, at = self._ambience.monotonic(), self._ambience.now()
         reaction = self._step(Got(at_s, (picture.width_px, picture.height_px), digest(picture)))
-        if self._is_wanted(began_s, at_s, fit=reaction.deliver):
-            self._hand_over(picture, at, at_s, began_s)
+        frame = Frame(picture, self._name, self._seq, at, at_s, (at_s - began_s) * 1e3)
+        if reaction.deliver and self._answers_order(frame, began_s):
+            self._seq += 1
+        elif self._is_wanted(began_s, at_s, fit=reaction.deliver):
+            self._latest.put(frame)
+            self._seq += 1
         return reaction
+
+    def _answers_order(self, frame: Frame, began_s: float) -> bool:
+        """Hand the picture to the oldest order, where its read began after it."""
+        with self._asked:
+            if not self._orders or not self._is_after(began_s, self._orders[0][1]):
+                return False
+            # Kept before it is forgotten here: `trigger` counts both.
+            is_kept = self._latest.keep(replace(frame, order=self._orders[0][0]))
+            self._orders.popleft()
+            return is_kept
+
+    def _is_after(self, began_s: float, asked_s: float) -> bool:
+        trigger = self._plan.trigger
+        if isinstance(trigger, Continuous):
+            return began_s > asked_s
+        return began_s > asked_s + trigger.delay_s if trigger.live else began_s >= asked_s
 
     def _is_wanted(self, began_s: float, at_s: float, *, fit: bool) -> bool:
         trigger = self._plan.trigger
@@ -172,10 +218,6 @@ class CaptureLoop:
                 self._asked_s = None
                 self._missed += late
             return fresh and not late
-
-    def _hand_over(self, picture: Picture, at: datetime, at_s: float, began_s: float) -> None:
-        self._latest.put(Frame(picture, self._name, self._seq, at, at_s, (at_s - began_s) * 1e3))
-        self._seq += 1
 
     def _step(self, event: Event, text: str = "") -> Reaction:
         before = self._watch

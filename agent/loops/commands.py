@@ -1,4 +1,4 @@
-"""Commands from the inbox: each is worked off once and answered as often as it comes."""
+"""Commands: each is worked off once and answered as often as it comes."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -10,7 +10,8 @@ from agent.core.outgoing import Accepted, Outgoing
 from agent.errors import AgentError
 from agent.loops.desk import AlarmDesk
 from agent.ports import Inbox, Spool
-from schemas.command import Command, Ping, Rebirth, Replay, ReplayOutput, Reply
+from schemas.codes import FailureCode
+from schemas.command import CancelUpdate, Command, Lot, Ping, Rebirth, Replay, ReplayOutput, Reply
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,9 @@ MAX_REPLAY = 100_000
 
 @dataclass(frozen=True, slots=True)
 class CommandParts:
-    """What commands act on. `announce` publishes status, info and alarms; `replayed` tells the uplink to look again."""
+    """What commands act on. `announce` publishes status, info and alarms; `replayed` tells the uplink to look again;
+    `cancel` is False where no update of this generation is under way; `lot` returns the lots that are open.
+    """
 
     inbox: Inbox
     spool: Spool
@@ -28,6 +31,8 @@ class CommandParts:
     publish: Callable[[Outgoing], None]
     announce: Callable[[], None]
     replayed: Callable[[], None]
+    cancel: Callable[[int], bool]
+    lot: Callable[[Lot], list[str]]
     now: Callable[[], datetime]
     uptime_s: Callable[[], float]
     boot_id: str
@@ -39,15 +44,8 @@ class Commands:
     def __init__(self, parts: CommandParts) -> None:
         self._parts = parts
 
-    def work_off(self) -> None:
-        """All that waits. What fails for want of disk stays and is tried again at the next call."""
-        try:
-            for accepted in self._parts.inbox.waiting():
-                self._one(accepted)
-        except AgentError as error:
-            log.error("inbox: %s", error.text)
-
-    def _one(self, accepted: Accepted) -> None:
+    def take(self, accepted: Accepted) -> None:
+        """Work one off and answer it. Errors: those of the inbox; the command then stays and comes again."""
         message = accepted.message
         request = read(message, self._parts.now())
         command_id = request.command_id
@@ -75,6 +73,12 @@ class Commands:
                 output = {"bootId": self._parts.boot_id, "uptimeS": round(self._parts.uptime_s(), 3)}
             case Rebirth():
                 self._parts.announce()
+            case CancelUpdate(generation=generation):
+                if not self._parts.cancel(generation):
+                    text = f"there is no update of generation {generation} under way"
+                    return refuse(Refusal(FailureCode.COMMAND_INVALID, text, command.command_id), self._parts.now())
+            case Lot():
+                output = {"openLots": self._parts.lot(command)}
             case Replay():
                 output = self._replay(command).model_dump(by_alias=True)
         return Reply(command_id=command.command_id, ok=True, time=self._parts.now(), output=output)

@@ -11,17 +11,19 @@ from typing import Protocol
 
 from agent.core.identity import Identity
 from agent.core.outgoing import Outgoing
+from agent.core.update import Event as UpdateEvent
 from agent.core.watch import Phase
 from agent.errors import AgentError
 from agent.loops.capture import CameraReport
-from agent.loops.commands import Commands
 from agent.loops.desk import AlarmDesk
-from agent.loops.inspect import LaneReport, SpoolState
 from agent.loops.latest import Counts
+from agent.loops.mailroom import Mailroom
+from agent.loops.orders import FellBack, LaneReport, ShadowSaw, SpoolState
 from agent.loops.outbox import Outbox
 from agent.loops.runner import Crash
 from agent.loops.stats import Stats
 from agent.loops.telemetry import CameraFacts, Measured, messages
+from agent.loops.updater import Updater
 from agent.ports import Connected, Disconnected, Host, HostFacts, Reset, Spool
 from schemas.codes import FailureCode
 from schemas.result import Clock
@@ -47,8 +49,20 @@ class Happened:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A step of the update of the model has ended."""
+
+    event: UpdateEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A result was committed while somebody waits for results."""
+
+
 Item = (
-    Mail | Happened | SpoolState | CameraReport | LaneReport | Crash
+    Mail | Happened | SpoolState | CameraReport | LaneReport | FellBack | ShadowSaw | Updated | Recorded | Crash
     | Connected | Disconnected | Reset
 )  # fmt: skip
 
@@ -86,7 +100,8 @@ class Parts:
     host: Host
     stats: Stats
     desk: AlarmDesk
-    commands: Commands
+    mailroom: Mailroom
+    updater: Updater
     captures: Captures
     publish: Callable[[Outgoing], None]
     published: Callable[[], int]
@@ -114,6 +129,10 @@ class Control:
             SpoolState: self._spool_state,
             CameraReport: self._camera,
             LaneReport: self._lane,
+            FellBack: self._parts.updater.fell_back,
+            ShadowSaw: self._parts.updater.shadow_saw,
+            Updated: lambda item: self._parts.updater.happened(item.event),
+            Recorded: lambda _item: self._parts.updater.recorded(),
             Crash: self._crash,
             Connected: self._connected,
             Disconnected: self._disconnected,
@@ -133,11 +152,13 @@ class Control:
         Telemetry is due by the monotonic clock, so that no jump of the wall clock holds it up.
         """
         parts = self._parts
+        parts.updater.begin()
         self._mail(Mail())
         due_s = parts.monotonic()
         while not stop.is_set():
             with contextlib.suppress(queue.Empty):
                 self._handle(self._queue.get(timeout=_LOOK_AT_STOP_S))
+            parts.updater.tick()
             if parts.monotonic() >= due_s:
                 self._measure()
                 due_s = parts.monotonic() + parts.interval_s
@@ -156,10 +177,11 @@ class Control:
         return self._identity.goodbye(self._state.session_seq, parts.now(), parts.outbox.last_number, pending)
 
     def announce(self) -> None:
-        """Status, info and all alarms."""
+        """Status, info, what is reported, and all alarms."""
         parts, state = self._parts, self._state
         parts.publish(self._identity.birth(state.session_seq, parts.now()))
         parts.publish(self._identity.info(parts.now(), state.model))
+        parts.updater.report()
         parts.desk.republish(clear_others=not state.was_connected)
 
     def _handle(self, item: Item) -> None:
@@ -197,6 +219,7 @@ class Control:
 
     def _lane(self, report: LaneReport) -> None:
         desk, state = self._parts.desk, self._state
+        self._parts.updater.lane_reported(report)
         if report.code is not None:
             desk.set(report.code, report.lane, report.text)
             return
@@ -208,6 +231,8 @@ class Control:
 
     def _crash(self, crash: Crash) -> None:
         self._parts.desk.happened(FailureCode.INTERNAL, crash.loop, crash.text)
+        if crash.loop.startswith("lane "):
+            self._parts.updater.lane_crashed(f"{crash.loop}: {crash.text}")
 
     def _happened(self, event: Happened) -> None:
         self._parts.desk.happened(event.code, event.source, event.text)
@@ -221,7 +246,7 @@ class Control:
             desk.clear(code, "spool")
 
     def _mail(self, _event: Mail) -> None:
-        self._parts.commands.work_off()
+        self._parts.mailroom.work_off()
 
     def _measure(self) -> None:
         parts, state = self._parts, self._state

@@ -1,11 +1,15 @@
-"""The latest frame wins: single slots between capture threads and the lanes that inspect."""
+"""The latest frame wins, but for what was asked for: slots between capture threads and the lanes that inspect."""
 
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+MOST_KEPT = 16
+"""Items of one slot that wait and are not replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,40 +21,85 @@ class Counts:
 
 
 class Latest(Generic[T]):
-    """A slot for one item. A new item replaces one that nobody took; the replaced are counted. For any threads."""
+    """A slot for one item. A new item replaces one that nobody took; the replaced are counted. For any threads.
+
+    Beside it waits a short queue of items that none replaces; they are served first, in order.
+    """
 
     def __init__(self, changed: threading.Condition | None = None) -> None:
         self._changed = changed or threading.Condition()
         self._item: T | None = None
+        self._kept: deque[T] = deque()
         self._captured = 0
         self._dropped = 0
+        self._closed = False
 
     def put(self, item: T) -> None:
         with self._changed:
             self._captured += 1
+            if self._closed:
+                self._dropped += 1
+                return
             self._dropped += self._item is not None
             self._item = item
             self._changed.notify()
 
-    def poll(self) -> T | None:
-        """Return the item and empty the slot, or None at once."""
+    def keep(self, item: T) -> bool:
+        """An item that no later one replaces; False, and it is not kept, where MOST_KEPT wait or the slot is closed."""
         with self._changed:
+            if self._closed or len(self._kept) >= MOST_KEPT:
+                return False
+            self._captured += 1
+            self._kept.append(item)
+            self._changed.notify()
+            return True
+
+    def withdraw(self, is_meant: Callable[[T], bool]) -> None:
+        """Drop those of the kept items that are meant, and count them."""
+        with self._changed:
+            left = deque(item for item in self._kept if not is_meant(item))
+            self._dropped += len(self._kept) - len(left)
+            self._kept = left
+
+    def poll(self) -> T | None:
+        """Return the next item and take it out, or None at once."""
+        with self._changed:
+            if self._kept:
+                return self._kept.popleft()
             item, self._item = self._item, None
             return item
 
+    def close(self) -> None:
+        """What waits is dropped, and all that comes."""
+        with self._changed:
+            self._dropped += len(self._kept) + (self._item is not None)
+            self._kept.clear()
+            self._item = None
+            self._closed = True
+
     @property
     def filled(self) -> bool:
-        return self._item is not None
+        return self._item is not None or bool(self._kept)
+
+    @property
+    def kept(self) -> int:
+        return len(self._kept)
 
     def counts(self) -> Counts:
         with self._changed:
             return Counts(self._captured, self._dropped)
 
 
+class _Seen(threading.local):
+    """The number of the last nudge that this thread has answered."""
+
+    nudge = 0
+
+
 class Slots(Generic[T]):
     """One slot for each camera, waited on together and served in turn, so that a quick camera starves no other.
 
-    Any number of lanes may take; each item goes to one of them.
+    Any number of lanes may take; each item goes to one of them. Cameras may come and go meanwhile.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -58,18 +107,51 @@ class Slots(Generic[T]):
         self._slots: dict[str, Latest[T]] = {name: Latest(self._changed) for name in names}
         self._order = list(self._slots)
         self._stopped = False
+        self._nudge = 0
+        self._seen = _Seen()
 
     def __getitem__(self, name: str) -> Latest[T]:
-        return self._slots[name]
+        with self._changed:
+            return self._slots[name]
+
+    def add(self, name: str) -> None:
+        """An empty slot, served before all others; one that is there stays as it is."""
+        with self._changed:
+            if name not in self._slots:
+                self._slots[name] = Latest(self._changed)
+                self._order.insert(0, name)
+
+    def remove(self, name: str) -> None:
+        """What waits in the slot is dropped, and so is all that is still put there. An unknown name changes nothing."""
+        with self._changed:
+            slot = self._slots.pop(name, None)
+            if slot is not None:
+                self._order.remove(name)
+                slot.close()
 
     def take(self, timeout_s: float) -> tuple[str, T] | None:
-        """Return (name, item) of the slot that was served longest ago; None after `timeout_s`, or once stopped."""
+        """Return (name, item) of the slot that was served longest ago; None after `timeout_s`, for a nudge, or once
+        stopped.
+        """
         with self._changed:
             self._changed.wait_for(self._ready, timeout_s)
+            if self._seen.nudge != self._nudge:
+                self._seen.nudge = self._nudge
+                return None
             return None if self._stopped else self._next()
 
+    def nudge(self) -> None:
+        """Make `take` return None once on every thread: at once where it waits, else the next time it is called.
+
+        Nothing is lost: items stay where they are, and each thread answers all nudges since its last `take` as one.
+        """
+        with self._changed:
+            self._nudge += 1
+            self._changed.notify_all()
+
     def _ready(self) -> bool:
-        return self._stopped or any(slot.filled for slot in self._slots.values())
+        is_nudged = self._seen.nudge != self._nudge
+        return self._stopped or is_nudged or any(slot.filled for slot in self._slots.values())
 
     def _next(self) -> tuple[str, T] | None:
         for name in self._order:
@@ -81,7 +163,8 @@ class Slots(Generic[T]):
         return None
 
     def counts(self) -> dict[str, Counts]:
-        return {name: slot.counts() for name, slot in self._slots.items()}
+        with self._changed:
+            return {name: slot.counts() for name, slot in self._slots.items()}
 
     def stop(self) -> None:
         """Wake every waiting lane; `take` returns None from now on."""

@@ -37,6 +37,10 @@ class Subscriber:
         except queue.Empty:
             raise TimeoutError("the broker did not take the subscription") from None
 
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """At QoS 1; sent once connected."""
+        self._client.publish(topic, payload, qos=1, retain=retain)
+
     def stop(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.core.backoff import Backoff
-from agent.core.frame import Frame, Layout, Picture
+from agent.core.frame import Frame, Layout, Order, Picture
 from agent.core.rate import Continuous, OnDemand
 from agent.core.watch import Phase, Rules
 from agent.errors import AgentError, Permanent, Retryable
@@ -332,3 +332,121 @@ def test_a_stop_ends_the_wait_for_a_trigger(rigs: list[Rig]) -> None:
     rig = start(rigs, Plan(trigger=OnDemand(live=False)))
     rig.report()
     rig.end()
+
+
+def orders_of(frames: list[Frame]) -> list[str]:
+    return [frame.order.job_id if frame.order else "" for frame in frames]
+
+
+def drain(rig: Rig) -> list[Frame]:
+    frames = []
+    while (taken := rig.slots.take(0.0)) is not None:
+        frames.append(taken[1])
+    return frames
+
+
+def test_an_order_gets_one_picture_from_after_it_whatever_the_rate_is(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=Continuous(rate_hz=0.001)))
+    rig.give(picture(1))
+    rig.settled()
+    rig.at_s += 1.0
+    assert rig.loop.trigger(Order("job-1", part_id="SN-7"))
+    rig.at_s += 0.1
+    rig.give(picture(2), picture(3), picture(4))  # the read of 2 began before the order
+    rig.settled()
+    frames = drain(rig)
+    assert [int(frame.picture.pixels[0, 0, 0]) for frame in frames] == [3, 1]
+    assert frames[0].order == Order("job-1", part_id="SN-7")
+    assert frames[1].order is None
+    assert [frame.seq for frame in frames] == [1, 0]
+
+
+def test_an_ordered_picture_is_not_dropped_for_a_newer_one_and_takes_nothing_from_the_rate(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=Continuous(rate_hz=10.0)))
+    rig.settled()
+    rig.loop.trigger(Order("job-1"))
+    for number in range(1, 5):
+        rig.settled()
+        rig.at_s += 1.0
+        rig.give(picture(number))
+    rig.settled()
+    frames = drain(rig)
+    assert orders_of(frames) == ["job-1", ""]
+    assert [int(frame.picture.pixels[0, 0, 0]) for frame in frames] == [2, 4]
+    assert rig.slots.counts()["top"].captured == 4
+
+
+def test_each_order_gets_a_picture_of_its_own_in_turn(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=OnDemand()))
+    rig.settled()
+    rig.loop.trigger(Order("a"))
+    rig.loop.trigger(Order("b"))
+    rig.loop.trigger()
+    rig.at_s += 0.1
+    rig.give(picture(1), picture(2), picture(3), picture(4), picture(5))
+    rig.settled()
+    assert orders_of(drain(rig)) == ["a", "b", ""]
+    assert rig.loop.missed == 0
+
+
+def test_an_order_waits_for_a_source_that_is_read_on_demand(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=OnDemand(live=False)))
+    rig.report()
+    rig.loop.trigger(Order("a"))
+    rig.give(picture(1))
+    number, frame = rig.take()
+    assert (number, orders_of([frame])) == (1, ["a"])
+    assert not rig.camera.reading.acquire(timeout=0.05)
+
+
+def test_an_order_waits_until_a_lost_camera_is_back(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=OnDemand()), None, ABSENT, None)
+    rig.settled()
+    rig.loop.trigger(Order("a"))
+    rig.at_s += 1.0
+    rig.give(LOST, picture(1))
+    number, frame = rig.take()
+    assert (number, orders_of([frame])) == (1, ["a"])
+
+
+def test_an_order_allows_for_the_delay_of_the_source(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=OnDemand(delay_s=0.5)))
+    rig.settled()
+    rig.loop.trigger(Order("a"))
+    for number in range(1, 10):
+        rig.settled()
+        rig.at_s += 0.2
+        rig.give(picture(number))
+    assert rig.take()[1].captured_mono_s - 0.2 >= 100.5
+
+
+def test_too_many_orders_are_refused_until_lanes_have_taken_some(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=OnDemand()))
+    rig.settled()
+    assert [rig.loop.trigger(Order(str(number))) for number in range(17)] == [True] * 16 + [False]
+    rig.at_s += 1.0
+    rig.give(picture(1), picture(2))
+    rig.settled()
+    assert not rig.loop.trigger(Order("captured, not taken: it counts"))
+    assert orders_of([rig.take()[1]]) == ["0"]
+    assert rig.loop.trigger(Order("16"))
+
+
+def test_an_order_can_be_withdrawn_before_its_picture_and_after(rigs: list[Rig]) -> None:
+    rig = start(rigs, Plan(trigger=OnDemand()))
+    rig.settled()
+    for job in ("a", "b", "c", "d"):
+        rig.loop.trigger(Order(job))
+    rig.loop.withdraw("c")
+    rig.at_s += 1.0
+    rig.give(*(picture(number) for number in range(1, 6)))
+    rig.settled()
+    rig.loop.withdraw("b")
+    assert orders_of(drain(rig)) == ["a", "d"]
+
+
+def test_a_camera_that_has_ended_takes_no_orders(rigs: list[Rig]) -> None:
+    rig = start(rigs)
+    rig.give(picture(1), ENDED)
+    rig.thread.join(LONG_S)
+    assert not rig.loop.trigger(Order("a"))

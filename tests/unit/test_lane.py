@@ -11,11 +11,15 @@ import pytest
 from agent.core.frame import Frame, Layout, Picture, Pixels
 from agent.core.outgoing import Kind, Outgoing, Place
 from agent.core.result import Origin
+from agent.core.update import ModelRef
 from agent.core.vision import View
 from agent.errors import AgentError, Permanent, Retryable
 from agent.loops.exhibits import Exhibits
-from agent.loops.inspect import CameraPlan, Lane, LaneParts, LaneReport, Loaded, SpoolState
+from agent.loops.inspect import CameraPlan, Loaded
+from agent.loops.lane import Lane, LaneParts
 from agent.loops.latest import Slots
+from agent.loops.ledger import Ledger
+from agent.loops.orders import LaneItem, LaneReport, SpoolState
 from agent.loops.outbox import Outbox
 from agent.loops.stats import Stats
 from agent.ports import Runtime, Segmentation
@@ -25,12 +29,16 @@ from schemas.recipe import Evaluation, Recipe
 from schemas.result import Result, ResultState, Station
 from schemas.status import ModelInfo
 from schemas.target import Target
+from tests.unit.a_bundle import a_bundle
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SIZE = 32
 MODEL = ModelInfo(
     name="m", version="1", sha256="0" * 64, generation=1, runtime="onnx", runtime_version="1", target=Target.CPU
 )
+
+OLD, NEW = ModelRef("m", "1", "1" * 64), ModelRef("m", "2", "2" * 64)
+BUNDLE = a_bundle()
 
 
 class Scripted:
@@ -79,7 +87,7 @@ class Bench:
         self.slots: Slots[Frame] = Slots(["top"])
         self.segmenter = Scripted(list(faults))
         self.spool = ScriptedSpool(list(spool_faults))
-        self.reports: list[LaneReport | SpoolState] = []
+        self.reports: list[LaneItem] = []
         self.stats = Stats(lambda: 0.0)
         classes = (
             DefectClass(id=0, name="background", colour="#000000", severity=Severity.NONE),
@@ -92,12 +100,27 @@ class Bench:
         outbox = Outbox(self.spool, "boot", lambda: None)  # type: ignore[arg-type]
         exhibits = Exhibits(None, 0.0, lambda: 0.0)
         ids = iter(f"id-{n}" for n in range(10_000))
+        self.ledger = Ledger(lambda: None)
+        self.witnessed: list[Result] = []
         parts = LaneParts(
-            outbox, self.stats, self.reports.append, exhibits, lambda: NOW, lambda: 0.0, lambda: next(ids)
+            outbox=outbox,
+            stats=self.stats,
+            ledger=self.ledger,
+            report=self.reports.append,
+            exhibits=exhibits,
+            witness=lambda _frame, result: self.witnessed.append(result),
+            retire=lambda segmenter: segmenter.close(),
+            now=lambda: NOW,
+            monotonic=lambda: 0.0,
+            new_id=lambda: next(ids),
         )
-        self.lane = Lane("core-0", self.slots, lambda: Loaded(self.segmenter, MODEL, {"top": plan}), parts)
+        self.plans = {("top", None): plan}
+        self.lane = Lane("core-0", self.slots, lambda: self.loaded(self.segmenter, OLD), parts)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.lane.run, args=(self.stop,))
+
+    def loaded(self, segmenter: Scripted, ref: ModelRef) -> Loaded:
+        return Loaded(segmenter, ref, MODEL.model_copy(update={"version": ref.version}), BUNDLE, self.plans)
 
     def __enter__(self) -> Self:
         self.thread.start()
@@ -128,7 +151,7 @@ def test_frames_become_results_in_order() -> None:
     assert [r.sequence_number for r in bench.spool.results] == [1, 2]
     assert bad.defects[0].area_px == 36
     assert bad.model == MODEL
-    assert bench.reports[0] == LaneReport("core-0", None, model=MODEL)
+    assert bench.reports[0] == LaneReport("core-0", None, model=MODEL, manifest_sha256=OLD.manifest_sha256)
     assert bench.stats.totals().inspected == {"top": 2}
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.loops.latest import Counts, Latest, Slots
+from agent.loops.latest import MOST_KEPT, Counts, Latest, Slots
 
 LONG_S = 20.0
 
@@ -97,3 +97,161 @@ def test_every_item_is_taken_once_or_counted_as_dropped_under_contention() -> No
     assert {(name, items_each - 1) for name in "abc"} <= left | set(taken)
     assert sum(count.captured for count in counts.values()) == 3 * items_each
     assert len(taken) + len(left) + sum(count.dropped for count in counts.values()) == 3 * items_each
+
+
+def test_what_is_kept_is_never_replaced_and_goes_first() -> None:
+    latest: Latest[str] = Latest()
+    latest.put("old")
+    assert latest.keep("first")
+    assert latest.keep("second")
+    latest.put("new")
+    assert [latest.poll() for _ in range(4)] == ["first", "second", "new", None]
+    assert latest.counts() == Counts(captured=4, dropped=1)
+
+
+def test_only_so_many_are_kept() -> None:
+    latest: Latest[int] = Latest()
+    assert [latest.keep(item) for item in range(MOST_KEPT + 1)] == [True] * MOST_KEPT + [False]
+    assert latest.kept == MOST_KEPT
+    latest.poll()
+    assert latest.keep(99)
+    assert latest.counts() == Counts(captured=MOST_KEPT + 1, dropped=0)
+
+
+def test_what_is_kept_can_be_withdrawn() -> None:
+    latest: Latest[int] = Latest()
+    for item in (1, 2, 3):
+        latest.keep(item)
+    latest.withdraw(lambda item: item == 2)
+    assert [latest.poll() for _ in range(3)] == [1, 3, None]
+    assert latest.counts() == Counts(captured=3, dropped=1)
+
+
+def test_a_kept_item_wakes_a_lane() -> None:
+    slots: Slots[str] = Slots(["a"])
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(slots.take, LONG_S)
+        slots["a"].keep("ordered")
+        assert taken.result(LONG_S) == ("a", "ordered")
+
+
+def test_a_camera_that_was_added_is_served() -> None:
+    slots: Slots[int] = Slots([])
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(slots.take, LONG_S)
+        slots.add("b")
+        slots["b"].put(1)
+        assert taken.result(LONG_S) == ("b", 1)
+
+
+def test_a_camera_that_is_added_again_keeps_what_waits() -> None:
+    slots: Slots[int] = Slots(["a"])
+    slots["a"].put(1)
+    slots.add("a")
+    assert slots.take(0.0) == ("a", 1)
+    assert slots.counts() == {"a": Counts(1, 0)}
+
+
+def test_a_camera_that_was_removed_gives_nothing_and_takes_nothing() -> None:
+    slots: Slots[int] = Slots(["a", "b"])
+    gone = slots["a"]
+    gone.put(1)
+    gone.keep(2)
+    slots.remove("a")
+    slots.remove("a")
+    gone.put(3)
+    assert not gone.keep(4)
+    assert slots.take(0.0) is None
+    assert gone.poll() is None
+    assert gone.counts() == Counts(captured=3, dropped=3)
+    with pytest.raises(KeyError):
+        slots["a"]
+    slots.add("a")
+    gone.put(5)
+    assert slots.take(0.0) is None, "the old capture loop does not reach the new slot"
+    slots["a"].put(6)
+    slots["b"].put(7)
+    assert [slots.take(0.0), slots.take(0.0)] == [("a", 6), ("b", 7)]
+
+
+def test_a_nudge_wakes_every_waiting_lane_and_loses_no_item() -> None:
+    slots: Slots[int] = Slots(["a"])
+    waiting = threading.Barrier(4)
+
+    def lane() -> list[tuple[str, int] | None]:
+        waiting.wait(LONG_S)
+        return [slots.take(LONG_S), slots.take(0.0)]
+
+    with ThreadPoolExecutor(3) as pool:
+        lanes = [pool.submit(lane) for _ in range(3)]
+        waiting.wait(LONG_S)
+        slots.nudge()  # whether a lane waits already or not
+        firsts, seconds = zip(*[taken.result(LONG_S) for taken in lanes], strict=True)
+    assert firsts == (None, None, None)
+    assert seconds == (None, None, None)
+
+
+def test_a_nudge_before_the_wait_is_answered_once_and_before_an_item() -> None:
+    slots: Slots[int] = Slots(["a"])
+    assert slots.take(0.0) is None
+    slots["a"].put(1)
+    slots.nudge()
+    slots.nudge()
+    assert slots.take(LONG_S) is None
+    assert slots.take(LONG_S) == ("a", 1)
+
+
+def test_an_item_that_comes_with_a_nudge_goes_to_some_lane() -> None:
+    """The wake-up of an item must not end with a lane that was nudged."""
+    slots: Slots[int] = Slots(["a"])
+    items, taken, lock = 300, [], threading.Lock()
+    answered = [threading.Semaphore(0), threading.Semaphore(0)]
+
+    def lane(number: int) -> None:
+        while (item := slots.take(LONG_S)) != ("a", items):
+            if item is None:
+                answered[number].release()
+            else:
+                with lock:
+                    taken.append(item[1])
+        slots["a"].keep(items)  # for the other one
+
+    lanes = [threading.Thread(target=lane, args=(number,)) for number in range(2)]
+    for thread in lanes:
+        thread.start()
+    for number in range(items):
+        while not slots["a"].keep(number):
+            lanes[0].join(0.001)
+        if number % 10 == 0:
+            slots.nudge()
+            assert all(lane.acquire(timeout=LONG_S) for lane in answered)
+    while not slots["a"].keep(items):
+        lanes[0].join(0.001)
+    for thread in lanes:
+        thread.join(LONG_S)
+        assert not thread.is_alive()
+    assert sorted(taken) == list(range(items))
+
+
+def test_cameras_may_come_and_go_while_lanes_take() -> None:
+    slots: Slots[int] = Slots(["a"])
+    over = threading.Event()
+
+    def lane() -> int:
+        count = 0
+        while not over.is_set():
+            count += slots.take(0.001) is not None
+        return count
+
+    with ThreadPoolExecutor(2) as pool:
+        lanes = [pool.submit(lane) for _ in range(2)]
+        for number in range(500):
+            slots.add("b")
+            slots["b"].put(number)
+            slots["a"].put(number)
+            slots.remove("b")
+            assert set(slots.counts()) == {"a"}
+        while slots["a"].filled:
+            pass
+        over.set()
+        assert sum(taken.result(LONG_S) for taken in lanes) >= 1

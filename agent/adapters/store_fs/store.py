@@ -32,7 +32,7 @@ class StoreLimits:
 
 
 class FolderStore:
-    """Fits the port Store. Any thread may call; one process at a time has the folder.
+    """Any thread may call; one process at a time has the folder.
 
     A kill at any moment leaves each file whole or absent, and each bundle's folder whole or absent; the interrupted
     call is made again.

@@ -9,7 +9,7 @@ from schemas.base import Id, Sha256
 from schemas.command import Failure
 from schemas.state import DesiredModel, Phase
 
-ENDS = frozenset({Phase.COMMITTED, Phase.REJECTED, Phase.FAILED, Phase.ROLLED_BACK, Phase.CANCELED})
+ENDS = frozenset(phase for phase in Phase if phase.is_end)
 """Nothing is under way: there is no candidate."""
 
 MAX_JOURNAL_BYTES = 1_000_000
@@ -24,17 +24,21 @@ class BadJournal(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """One bundle. Two refs with the same `manifest_sha256` are the same model, whatever they are called."""
+    """One bundle. Two refs with the same `manifest_sha256` are the same model, whatever they are called.
+
+    `generation` is that of the desired state that brought it, 0 for what was installed; it takes no part in equality.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: Id
     version: Id
     manifest_sha256: Sha256
+    generation: Annotated[int, Field(ge=0)] = field(default=0, compare=False)
 
     @classmethod
     def of(cls, desired: DesiredModel) -> "ModelRef":
-        return cls(desired.name, desired.version, desired.manifest_sha256)
+        return cls(desired.name, desired.version, desired.manifest_sha256, desired.generation)
 
 
 @dataclass(frozen=True, slots=True)

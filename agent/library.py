@@ -1,0 +1,84 @@
+"""The models of this board: where their files are, and how they are loaded with the settings of the moment."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.adapters.bundle_fs import read_bundle
+from agent.adapters.golden_fs import read_golden
+from agent.build import Place, camera_plans, segmenter_of
+from agent.config import Settings
+from agent.core.bundle import Bundle, GoldenFrame
+from agent.core.rknn_header import parse_header, require_target
+from agent.core.update import ModelRef
+from agent.errors import AgentError, Permanent
+from agent.loops.inspect import Loaded, Plans
+from agent.ports import Host, Store
+from schemas.target import Target
+from schemas.topics import Topics
+
+_NOTHING = ModelRef("none", "0", "0" * 64)
+_MOST_RKNN_BYTES = 2 * 2**30
+_FREE_SHARE_KEPT = 0.2
+
+
+class Library:
+    """The installed bundle lies in the folder of the settings file, all others in the store. Any thread may call."""
+
+    def __init__(self, settings: Settings, target: Target, topics: Topics, store: Store, host: Host) -> None:
+        self._settings = settings
+        self._target = target
+        self._topics = topics
+        self._store = store
+        self._host = host
+        self.installed = self._installed()
+
+    def use(self, settings: Settings) -> None:
+        """Cameras and recipes have changed."""
+        self._settings = settings
+
+    def has(self, ref: ModelRef) -> bool:
+        try:
+            return self._store.has(ref.manifest_sha256)
+        except AgentError:
+            return False
+
+    def open(self, ref: ModelRef) -> Bundle:
+        """Errors: those of the store and of `read_bundle`."""
+        folder = self._settings.model.bundle
+        if ref != self.installed:
+            folder = Path(self._store.open_bundle(ref.manifest_sha256))
+        return read_bundle(folder, self._target)
+
+    def examine(self, bundle: Bundle) -> None:
+        """Errors: Permanent with MODEL_INVALID, MODEL_WRONG_TARGET, MODEL_TOO_NEW or CONFIG_INVALID."""
+        if bundle.variant.runtime == "rknn":
+            with Path(bundle.path).open("rb") as file:
+                require_target(parse_header(file.read(_MOST_RKNN_BYTES)), self._target)
+        self.plans(bundle)
+
+    def plans(self, bundle: Bundle) -> Plans:
+        return camera_plans(self._settings, bundle, self._topics)
+
+    def load(self, lane: str, ref: ModelRef, bundle: Bundle) -> Loaded:
+        """On the core that the lane is named after. Errors: AgentError."""
+        plans = self.plans(bundle)
+        core = int(lane.removeprefix("core-"))
+        segmenter = segmenter_of(bundle, self._settings, Place(self._target, core, lane))
+        runtime = segmenter.runtime
+        return Loaded(segmenter, ref, bundle.info(ref.generation, runtime.version, runtime.driver), bundle, plans)
+
+    def golden(self, bundle: Bundle) -> Sequence[GoldenFrame]:
+        return read_golden(bundle)
+
+    def has_room(self, bundle: Bundle, lanes: int) -> bool:
+        """A fifth of the free memory is left to others."""
+        needed, free = bundle.variant.memory_bytes, self._host.sample().memory_free_bytes
+        return needed is None or free is None or needed * lanes <= free * (1 - _FREE_SHARE_KEPT)
+
+    def _installed(self) -> ModelRef:
+        """What the settings name; a placeholder that will never load where nothing usable is there."""
+        try:
+            bundle = read_bundle(self._settings.model.bundle, self._target)
+        except Permanent:
+            return _NOTHING  # a lane will tell why when it tries to load it
+        return ModelRef(bundle.manifest.name, bundle.manifest.version, bundle.manifest_sha256)

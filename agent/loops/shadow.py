@@ -1,0 +1,50 @@
+"""A live frame through the model in the shadow, compared with what the active model made of it."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from agent.core.frame import Frame
+from agent.core.health import agreement
+from agent.errors import AgentError
+from agent.loops.inspect import Loaded, Look, StopWatch, look
+from agent.loops.orders import ShadowSaw
+
+_STRANGER = 254
+
+
+def compare(frame: Frame, active: tuple[Loaded, Look], shadow: Loaded, monotonic: Callable[[], float]) -> ShadowSaw:
+    """Never raises for what the model in the shadow does. Classes are matched by name, maps of another size scaled."""
+    old, seen = active
+    sha256 = shadow.ref.manifest_sha256
+    plan = shadow.plan_for(frame)
+    try:
+        new = look(frame, shadow, plan, StopWatch(monotonic, {})) if plan else None
+    except AgentError as error:
+        return ShadowSaw(sha256, None, is_same_verdict=False, old_ms=seen.inference_ms, new_ms=0.0, text=error.text)
+    if new is None:
+        text = f"camera {frame.camera} is not planned for"
+        return ShadowSaw(sha256, None, is_same_verdict=False, old_ms=seen.inference_ms, new_ms=0.0, text=text)
+    reference = seen.class_map
+    height, width = reference.shape
+    class_map = _in_terms_of(old, shadow)[new.class_map]
+    if class_map.shape != reference.shape:
+        scaled = cv2.resize(class_map, (width, height), interpolation=cv2.INTER_NEAREST)
+        class_map = np.asarray(scaled, np.uint8)
+    return ShadowSaw(
+        sha256,
+        agreement(class_map, reference, len(old.bundle.manifest.classes)),
+        is_same_verdict=new.evaluation is seen.evaluation,
+        old_ms=seen.inference_ms,
+        new_ms=new.inference_ms,
+    )
+
+
+def _in_terms_of(old: Loaded, new: Loaded) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+    """For each class id of the new model the old one's; a class that the old one does not have agrees with nothing."""
+    ids = {each.name: each.id for each in old.bundle.manifest.classes}
+    table = np.full(256, _STRANGER, np.uint8)
+    for each in new.bundle.manifest.classes:
+        table[each.id] = ids.get(each.name, _STRANGER)
+    return table

@@ -1,0 +1,1 @@
+"""`rkfleet demo`: the whole story on one machine."""
