@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error.text}\n")
         return 2
     _log(settings)
-    return _check(settings, as_json=options.json) if options.command == "check" else _run(settings)
+    if options.command == "check":
+        return _check(settings, as_json=options.json)
+    return _run(settings, options.config.parent)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +79,7 @@ def _version(*, as_json: bool) -> int:
     return 0
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, folder: Path) -> int:
     from agent.app import App  # noqa: PLC0415  `version` and a wrong setting answer without loading OpenCV
 
     stop = threading.Event()
@@ -89,7 +91,7 @@ def _run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     try:
-        return App(settings, Notify.from_env(os.environ)).run(stop)
+        return App(settings, folder, Notify.from_env(os.environ)).run(stop)
     except AgentError as error:
         sys.stderr.write(f"{error.code.value}: {error.text}\n")
         return 1

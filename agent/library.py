@@ -31,9 +31,15 @@ class Library:
         self._store = store
         self._host = host
         self.installed = self._installed()
+        self._bundles: dict[str, Bundle] = {}
 
-    def use(self, settings: Settings) -> None:
-        """Cameras and recipes have changed."""
+    def use(self, settings: Settings, current: ModelRef) -> None:
+        """Cameras and recipes have changed. Errors: Permanent(CONFIG_INVALID) where they do not fit the current model,
+        and nothing has changed then.
+        """
+        bundle = self._bundles.get(current.manifest_sha256)
+        if bundle is not None:
+            camera_plans(settings, bundle, self._topics)
         self._settings = settings
 
     def has(self, ref: ModelRef) -> bool:
@@ -65,6 +71,7 @@ class Library:
         core = int(lane.removeprefix("core-"))
         segmenter = segmenter_of(bundle, self._settings, Place(self._target, core, lane))
         runtime = segmenter.runtime
+        self._bundles = {**self._bundles, ref.manifest_sha256: bundle}
         return Loaded(segmenter, ref, bundle.info(ref.generation, runtime.version, runtime.driver), bundle, plans)
 
     def golden(self, bundle: Bundle) -> Sequence[GoldenFrame]:

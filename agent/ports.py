@@ -253,6 +253,12 @@ class Ticker(Protocol):
 
     def remove(self, name: str) -> None: ...
 
+    def check(self, schedule: Interval | Cron, zone: str) -> None:
+        """Whether `add` would take the schedule in that time zone; changes nothing."""
+
+    def set_zone(self, zone: str) -> None:
+        """The time zone of cron expressions from now on. Errors: Permanent(CONFIG_INVALID)."""
+
     def start(self) -> None: ...
 
     def stop(self) -> None: ...

@@ -6,8 +6,22 @@ from typing import Literal
 from pydantic import BaseModel
 
 from schemas.alarm import Alarm, Event
-from schemas.command import Ping, Rebirth, Replay, Reply
-from schemas.job import JobExecution, JobRequest
+from schemas.command import CancelUpdate, Lot, Ping, Rebirth, Replay, Reply
+from schemas.job import (
+    BenchmarkDocument,
+    BenchmarkOutput,
+    CollectDocument,
+    CollectedPicture,
+    CollectOutput,
+    InspectDocument,
+    InspectOutput,
+    JobExecution,
+    JobRequest,
+    LogsDocument,
+    LogsOutput,
+    RestartDocument,
+    RestartOutput,
+)
 from schemas.manifest import Manifest
 from schemas.recipe import Recipe
 from schemas.result import Result
@@ -77,6 +91,15 @@ MESSAGES: tuple[Entry, ...] = (
         "Publish results of a range again, to fill a gap.",
     ),
     Entry(
+        "cmd-cancel-update",
+        CancelUpdate,
+        "cmd/cancel-update",
+        "board receives",
+        COMMAND,
+        "Take back a desired model that is not committed.",
+    ),
+    Entry("cmd-lot", Lot, "cmd/lot", "board receives", COMMAND, "A lot begins or ends."),
+    Entry(
         "reply",
         Reply,
         "",
@@ -131,5 +154,19 @@ MESSAGES: tuple[Entry, ...] = (
     ),
 )
 
-DOCUMENTS: dict[str, type[BaseModel]] = {"manifest": Manifest, "recipe": Recipe}
+DOCUMENTS: dict[str, type[BaseModel]] = {
+    "manifest": Manifest,
+    "recipe": Recipe,
+    "job-inspect-document": InspectDocument,
+    "job-inspect-output": InspectOutput,
+    "job-collect-document": CollectDocument,
+    "job-collect-output": CollectOutput,
+    "job-benchmark-document": BenchmarkDocument,
+    "job-benchmark-output": BenchmarkOutput,
+    "job-logs-document": LogsDocument,
+    "job-logs-output": LogsOutput,
+    "job-restart-document": RestartDocument,
+    "job-restart-output": RestartOutput,
+    "collected-picture": CollectedPicture,
+}
 """What is published as JSON Schema and is no message."""

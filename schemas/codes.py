@@ -46,6 +46,9 @@ class FailureCode(StrEnum):
     PROBATION_FAILED = "probation-failed"
     CRASH_LOOP = "crash-loop"
     JOURNAL_CORRUPT = "journal-corrupt"
+    # jobs
+    JOB_TIMED_OUT = "job-timed-out"
+    UPLOAD_FAILED = "upload-failed"
     CANCELED = "canceled"
     # the rest
     CONFIG_INVALID = "config-invalid"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from schemas.alarm import Alarm, AlarmSeverity, AlarmSource, Event
 from schemas.base import Strict, Wire
 from schemas.codes import FailureCode
-from schemas.command import Ping, Rebirth, Replay, Reply
-from schemas.job import JobExecution, JobRequest, JobStatus, JobType
+from schemas.command import CancelUpdate, Lot, Ping, Rebirth, Replay, Reply
+from schemas.job import InspectOutput, JobExecution, JobRequest, JobStatus, JobType
 from schemas.manifest import Severity
 from schemas.recipe import Evaluation
 from schemas.result import (
@@ -23,7 +23,7 @@ from schemas.result import (
     Station,
     Summary,
 )
-from schemas.state import DesiredConfig, DesiredModel, Phase, ReportedConfig, ReportedModel
+from schemas.state import DesiredConfig, DesiredModel, Phase, PhaseTime, ReportedConfig, ReportedModel
 from schemas.status import CameraInfo, Info, Location, ModelInfo, Presence, Status
 from schemas.target import Target
 from schemas.telemetry import (
@@ -53,23 +53,28 @@ EXAMPLES: dict[str, Wire | Strict] = {
         station=Location(**_PLACE), agent_version="0.1.0", python_version="3.11.9", platform="linux-aarch64",
         soc="rk3588", target=Target.RK3588, npu_cores=3, boot_id=_BOOT, started_at=_T, is_simulated=False,
         cameras=[CameraInfo(id="top", kind="rtsp", trigger="continuous", width_px=960, height_px=720)],
-        model=_MODEL, capabilities=["cmd/ping", "cmd/rebirth", "cmd/replay"], time=_T,
+        model=_MODEL, capabilities=["desired/model", "cmd/ping", "job/inspect"], time=_T,
     ),
     "desired-model": DesiredModel(generation=3, name="pcb-unet", version="1.2.0", manifest_sha256=_SHA,
                                   urls=["http://models.example/pcb-unet/1.2.0"]),
     "desired-config": DesiredConfig(generation=2, config={"telemetry": {"interval_s": 30}}),
-    "reported-model": ReportedModel(observed_generation=3, phase=Phase.PROBATION, progress=0.4, time=_T,
+    "reported-model": ReportedModel(observed_generation=3, phase=Phase.PROBATION, time=_T,
                                     name="pcb-unet", version="1.2.0", sha256=_SHA,
-                                    measured={"selfTestAgreement": 0.97}),
+                                    measured={"selfTestAgreement": 0.97},
+                                    phases=[PhaseTime(phase=Phase.PROBATION, time=_T)]),
     "reported-config": ReportedConfig(observed_generation=2, phase=Phase.COMMITTED, time=_T, sha256=_SHA),
     "cmd-ping": Ping(command_id="ping-1"),
     "cmd-rebirth": Rebirth(command_id="rebirth-1"),
     "cmd-replay": Replay(command_id="gap-4711", boot_id=_BOOT, first_sequence_number=1200, last_sequence_number=1210),
+    "cmd-cancel-update": CancelUpdate(command_id="stop-3", generation=3),
+    "cmd-lot": Lot(command_id="lot-17-begins", lot_id="L-17", state="open"),
     "reply": Reply(command_id="gap-4711", ok=True, time=_T, output={"found": 10, "missing": [[1204, 1204]]}),
     "job-request": JobRequest(job_id="inspect-991", type=JobType.INSPECT, deadline=_T + timedelta(seconds=30),
                               document={"camera": "top", "partId": "SN-0007"}),
     "job-status": JobExecution(job_id="inspect-991", status=JobStatus.SUCCEEDED, queued_at=_T, started_at=_T,
-                               last_updated_at=_T, version_number=3, status_details={"evaluation": 2}),
+                               last_updated_at=_T, version_number=3, status_details=InspectOutput(
+                                   result_id="0d9f5b1e6c3a4d70", camera="top", evaluation="NOT_OK", defect_count=1,
+                               ).model_dump(by_alias=True)),
     "result": Result(
         result_id="0d9f5b1e6c3a4d70", part_id="SN-0007", station=Station(**_PLACE, camera="top"),
         internal_recipe_id="default", is_simulated=False, creation_time=_T, boot_id=_BOOT, sequence_number=1201,

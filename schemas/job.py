@@ -148,6 +148,28 @@ class CollectOutput(Wire):
     """Pictures whose files have all arrived; None where none were to be sent."""
 
 
+class Percentiles(Wire):
+    """In ms."""
+
+    p50: float
+    p95: float
+    max: float
+
+
+class BenchmarkOutput(Wire):
+    """`statusDetails` of a `benchmark`: the current model, loaded once more beside the one that inspects. `callMs` is
+    as the agent waits for it, `inferenceMs` as the runtime measures it.
+    """
+
+    model: ModelInfo
+    lane: Id
+    calls: int = Field(ge=1)
+    load_ms: float
+    rate_hz: float
+    call_ms: Percentiles
+    inference_ms: Percentiles
+
+
 class LogsOutput(Wire):
     """`statusDetails` of `logs`, oldest first. `isPartial`: older lines were left out to keep the message small."""
 

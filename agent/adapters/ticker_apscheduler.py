@@ -4,6 +4,8 @@ APScheduler counts wall-clock time. When the clock is set forward, an overdue ti
 next tick waits until the clock is there again.
 """
 
+import contextlib
+import threading
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -25,34 +27,48 @@ _LONGEST_INTERVAL_S = 366 * 24 * 3600.0
 
 
 class ApschedulerTicker:
-    """Ticks by name, in one time zone (IANA name). `add`, `remove` and `stop` may be called from any thread.
+    """Ticks by name, in one time zone (IANA name). All but `start` may be called from any thread.
 
     A tick that is late, however much, fires once. A `put` that still runs when its next tick is due misses that tick.
     Errors: Permanent(CONFIG_INVALID) for a time zone, interval or cron expression that can't be, with the reason.
     """
 
     def __init__(self, zone: str = "UTC") -> None:
-        try:
-            self._zone = ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # the last two: not a name at all
-            raise Permanent(FailureCode.CONFIG_INVALID, f"time zone {zone!r} is not known") from error
+        self._zone = _zone(zone)
+        self._crons: dict[str, tuple[Cron, Callable[[], None]]] = {}
+        self._lock = threading.Lock()
         self._scheduler = BackgroundScheduler(
             timezone=self._zone,
             executors={"default": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
         )
 
+    def check(self, schedule: Interval | Cron, zone: str) -> None:
+        """Whether `add` would take the schedule in that zone; changes nothing."""
+        _trigger(schedule, _zone(zone))
+
     def add(self, name: str, schedule: Interval | Cron, put: Callable[[], None]) -> None:
         """Call `put` at each tick, from the next on. A schedule of the same name is replaced."""
-        trigger = _cron(schedule, self._zone) if isinstance(schedule, Cron) else _interval(schedule, self._zone)
-        self._scheduler.add_job(put, trigger, id=name, name=name, replace_existing=True)
+        with self._lock:
+            self._add(name, schedule, put)
+            if isinstance(schedule, Cron):
+                self._crons[name] = schedule, put
+            else:
+                self._crons.pop(name, None)
 
     def remove(self, name: str) -> None:
         """No tick of that name starts from now on. An unknown name does nothing."""
-        try:
-            self._scheduler.remove_job(name)
-        except JobLookupError:
-            return
+        with self._lock:
+            self._crons.pop(name, None)
+            with contextlib.suppress(JobLookupError):
+                self._scheduler.remove_job(name)
+
+    def set_zone(self, zone: str) -> None:
+        """Cron expressions are meant in this zone from now on, also those that are there; intervals go on."""
+        with self._lock:
+            self._zone = _zone(zone)
+            for name, (schedule, put) in self._crons.items():
+                self._add(name, schedule, put)
 
     def start(self) -> None:
         if not self._scheduler.running:
@@ -62,6 +78,21 @@ class ApschedulerTicker:
         """Return when no `put` runs any more. A second call does nothing."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
+
+    def _add(self, name: str, schedule: Interval | Cron, put: Callable[[], None]) -> None:
+        trigger = _trigger(schedule, self._zone)
+        self._scheduler.add_job(put, trigger, id=name, name=name, replace_existing=True)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # the last two: not a name at all
+        raise Permanent(FailureCode.CONFIG_INVALID, f"time zone {name[:100]!r} is not known") from error
+
+
+def _trigger(schedule: Interval | Cron, zone: tzinfo) -> BaseTrigger:
+    return _cron(schedule, zone) if isinstance(schedule, Cron) else _interval(schedule, zone)
 
 
 def _interval(schedule: Interval, zone: tzinfo) -> BaseTrigger:

@@ -75,10 +75,10 @@ def refuse(refusal: Refusal, now: datetime) -> Reply:
     )
 
 
-def malformed(error: ValidationError) -> Refusal:
-    """In words: where the message is wrong, and how."""
+def malformed(error: ValidationError, what: str = "command") -> Refusal:
+    """In words: where the message is wrong, and how. `what` names the message as a whole."""
     problem = error.errors(include_url=False, include_input=False)[0]
     if problem["type"] == "json_invalid":
         return Refusal(FailureCode.MESSAGE_MALFORMED, f"not JSON: {problem['msg']}"[:500])
-    place = ".".join(str(part) for part in problem["loc"]) or "command"
+    place = ".".join(str(part) for part in problem["loc"]) or what
     return Refusal(FailureCode.COMMAND_INVALID, f"{place}: {problem['msg']}"[:500])

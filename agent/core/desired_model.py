@@ -18,4 +18,4 @@ def read(message: Incoming) -> DesiredModel | Refusal:
     try:
         return DesiredModel.model_validate_json(message.payload)
     except ValidationError as error:
-        return malformed(error)
+        return malformed(error, "desired/model")

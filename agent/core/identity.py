@@ -1,5 +1,6 @@
 """Who this agent is, for every message it sends."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,8 +24,6 @@ class Identity:
     soc: str | None
     target: Target
     npu_cores: int
-    is_simulated: bool
-    cameras: tuple[CameraInfo, ...]
     capabilities: tuple[str, ...]
 
     def will(self, session_seq: int) -> Outgoing:
@@ -51,7 +50,7 @@ class Identity:
         )
         return Outgoing(self.topics.status, message.to_json(), retain=True)
 
-    def info(self, now: datetime, model: ModelInfo | None) -> Outgoing:
+    def info(self, now: datetime, model: ModelInfo | None, cameras: Sequence[CameraInfo]) -> Outgoing:
         message = Info(
             station=self.station,
             agent_version=self.agent_version,
@@ -62,8 +61,8 @@ class Identity:
             npu_cores=self.npu_cores,
             boot_id=self.boot_id,
             started_at=self.started_at,
-            is_simulated=self.is_simulated,
-            cameras=list(self.cameras),
+            is_simulated=any(camera.kind == "synthetic" for camera in cameras),
+            cameras=list(cameras),
             model=model,
             capabilities=list(self.capabilities),
             time=now,

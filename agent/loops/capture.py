@@ -103,9 +103,9 @@ class CaptureLoop:
     def trigger(self) -> None: ...
 
     @overload
-    def trigger(self, order: Order | None) -> bool: ...
+    def trigger(self, order: Order) -> bool: ...
 
-    def trigger(self, order: Order | None = None) -> bool:
+    def trigger(self, order: Order | None = None) -> bool | None:
         """Ask for one picture, captured from now on. It takes the place of a trigger still unanswered.
 
         An order takes the place of none: it gets a picture of its own, whatever the rate is, and keeps it until a lane
@@ -120,7 +120,7 @@ class CaptureLoop:
             else:
                 self._orders.append((order, self._ambience.monotonic()))
             self._asked.notify_all()
-        return True
+        return None if order is None else True
 
     def withdraw(self, job_id: str) -> None:
         """Nobody waits for this job's picture any more."""

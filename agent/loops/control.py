@@ -4,19 +4,20 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from agent.core.identity import Identity
 from agent.core.outgoing import Outgoing
 from agent.core.update import Event as UpdateEvent
 from agent.core.watch import Phase
 from agent.errors import AgentError
+from agent.loops.cameras import Cameras
 from agent.loops.capture import CameraReport
+from agent.loops.configurator import Configurator
 from agent.loops.desk import AlarmDesk
-from agent.loops.latest import Counts
+from agent.loops.jobs import JobDone, JobItem, JobProgress, Jobs, JobSaw
 from agent.loops.mailroom import Mailroom
 from agent.loops.orders import FellBack, LaneReport, ShadowSaw, SpoolState
 from agent.loops.outbox import Outbox
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_AT_STOP_S = 0.5
 _NPU_CODES = frozenset(code for code in FailureCode if code.startswith(("npu-", "model-", "runtime-", "shape-")))
+
+_CAMERA_CODES = frozenset(code for code in FailureCode if code.startswith("camera-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,25 @@ class Recorded:
     """A result was committed while somebody waits for results."""
 
 
+@dataclass(frozen=True, slots=True)
+class CameraGone:
+    """The settings no longer have it, or have it otherwise: its alarms and counters are over."""
+
+    camera: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A result was committed while a configuration is on probation; `captured_s` is by the monotonic clock."""
+
+    camera: str
+    captured_s: float
+
+
 Item = (
-    Mail | Happened | SpoolState | CameraReport | LaneReport | FellBack | ShadowSaw | Updated | Recorded | Crash
-    | Connected | Disconnected | Reset
+    Mail | Happened | SpoolState | CameraReport | LaneReport | FellBack | ShadowSaw | Updated | Recorded
+    | JobItem | CameraGone | Inspected | Crash | Connected | Disconnected | Reset
 )  # fmt: skip
-
-
-class Captures(Protocol):
-    """The counters of the capture side, by camera."""
-
-    def counts(self) -> Mapping[str, Counts]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +114,16 @@ class Parts:
     desk: AlarmDesk
     mailroom: Mailroom
     updater: Updater
-    captures: Captures
+    configurator: Configurator
+    jobs: Jobs
+    cameras: Cameras
     publish: Callable[[Outgoing], None]
     published: Callable[[], int]
     restarts: Callable[[], int]
-    missed: Callable[[str], int]
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     beat: Callable[[], None]
     started_s: float
-    interval_s: float
     limits: Limits = Limits()
 
 
@@ -133,6 +145,11 @@ class Control:
             ShadowSaw: self._parts.updater.shadow_saw,
             Updated: lambda item: self._parts.updater.happened(item.event),
             Recorded: lambda _item: self._parts.updater.recorded(),
+            JobSaw: self._parts.jobs.handle,
+            JobProgress: self._parts.jobs.handle,
+            JobDone: self._parts.jobs.handle,
+            CameraGone: self._camera_gone,
+            Inspected: lambda item: self._parts.configurator.inspected(item.camera, item.captured_s),
             Crash: self._crash,
             Connected: self._connected,
             Disconnected: self._disconnected,
@@ -153,15 +170,18 @@ class Control:
         """
         parts = self._parts
         parts.updater.begin()
+        parts.jobs.begin()
         self._mail(Mail())
         due_s = parts.monotonic()
         while not stop.is_set():
             with contextlib.suppress(queue.Empty):
                 self._handle(self._queue.get(timeout=_LOOK_AT_STOP_S))
             parts.updater.tick()
+            parts.configurator.tick()
+            parts.jobs.tick()
             if parts.monotonic() >= due_s:
                 self._measure()
-                due_s = parts.monotonic() + parts.interval_s
+                due_s = parts.monotonic() + parts.configurator.settings.telemetry.interval_s
             parts.beat()
         while not self._queue.empty():
             self._handle(self._queue.get_nowait())
@@ -180,9 +200,15 @@ class Control:
         """Status, info, what is reported, and all alarms."""
         parts, state = self._parts, self._state
         parts.publish(self._identity.birth(state.session_seq, parts.now()))
-        parts.publish(self._identity.info(parts.now(), state.model))
+        self._tell_info()
         parts.updater.report()
+        for message in (parts.configurator.report(), *parts.jobs.statuses()):
+            parts.publish(message)
         parts.desk.republish(clear_others=not state.was_connected)
+
+    def _tell_info(self) -> None:
+        parts = self._parts
+        parts.publish(self._identity.info(parts.now(), self._state.model, parts.cameras.infos()))
 
     def _handle(self, item: Item) -> None:
         self._handlers[type(item)](item)
@@ -214,20 +240,27 @@ class Control:
             desk.clear(code, report.camera)
         for alarm in report.raised:
             desk.set(alarm.code, report.camera, alarm.text)
+            self._parts.configurator.alarmed(alarm.code, report.camera, alarm.text)
         if report.phase is Phase.ENDED:
             desk.happened(FailureCode.CAMERA_ENDED, report.camera, report.text or "the source is at its end")
+
+    def _camera_gone(self, event: CameraGone) -> None:
+        self._state.cameras.pop(event.camera, None)
+        self._state.reconnects.pop(event.camera, None)
+        self._parts.desk.clear_source(event.camera, _CAMERA_CODES)
+        self._tell_info()
 
     def _lane(self, report: LaneReport) -> None:
         desk, state = self._parts.desk, self._state
         self._parts.updater.lane_reported(report)
         if report.code is not None:
             desk.set(report.code, report.lane, report.text)
+            self._parts.configurator.alarmed(report.code, report.lane, report.text)
             return
         desk.clear_source(report.lane, _NPU_CODES)
         if report.model is not None and report.model != state.model:
             state.model = report.model
-            if state.connected:
-                self._parts.publish(self._identity.info(self._parts.now(), state.model))
+            self._tell_info()
 
     def _crash(self, crash: Crash) -> None:
         self._parts.desk.happened(FailureCode.INTERNAL, crash.loop, crash.text)
@@ -276,7 +309,7 @@ class Control:
         self._mail(Mail())
 
     def _camera_facts(self) -> dict[str, CameraFacts]:
-        totals, counts = self._parts.stats.totals(), self._parts.captures.counts()
+        totals, counts = self._parts.stats.totals(), self._parts.cameras.counts()
         return {
             name: CameraFacts(
                 state=self._state.cameras.get(name, Phase.CONNECTING).value,
@@ -285,7 +318,7 @@ class Control:
                 dropped=count.dropped,
                 failed=totals.failed.get(name, 0),
                 reconnects=self._state.reconnects.get(name, 0),
-                missed=self._parts.missed(name),
+                missed=self._parts.cameras.missed(name),
             )
             for name, count in counts.items()
         }

@@ -1,11 +1,15 @@
 """The models of one lane: the one that inspects, the one before it that stands by, the one in the shadow."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from agent.errors import AgentError
 from agent.loops.inspect import Loaded
 from agent.loops.orders import Commit, Flip, LaneOrder, Release, Replan, Restore, StartShadow
 from agent.ports import Segmenter
+
+log = logging.getLogger(__name__)
 
 
 class Generations:
@@ -96,10 +100,21 @@ class Generations:
                 self._ended(loaded)
 
     def _replan(self, order: Replan) -> None:
-        self.active = self.active and replace(self.active, plans=order.plans(self.active))
-        self.standby = self.standby and replace(self.standby, plans=order.plans(self.standby))
-        self.shadow = self.shadow and replace(self.shadow, plans=order.plans(self.shadow))
+        self.active = _replanned(self.active, order)
+        self.standby = _replanned(self.standby, order)
+        self.shadow = _replanned(self.shadow, order)
 
     def _ended(self, loaded: Loaded | None) -> None:
         if loaded is not None:
             self._retire(loaded.segmenter)
+
+
+def _replanned(loaded: Loaded | None, order: Replan) -> Loaded | None:
+    """A model that is not the current one may not fit the new recipes: it keeps the plans that it has."""
+    if loaded is None:
+        return None
+    try:
+        return replace(loaded, plans=order.plans(loaded))
+    except AgentError as error:
+        log.warning("%s %s does not fit the new settings: %s", loaded.ref.name, loaded.ref.version, error.text)
+        return loaded

@@ -54,8 +54,16 @@ class Runner:
     def ask_to_stop(self, name: str) -> None:
         self._threads[name][1].set()
 
+    def forget(self, name: str) -> None:
+        """The name is free for another loop. One that was asked to stop and hangs is left behind: it is not started
+        again, and what it raises no longer ends the agent. An unknown name does nothing.
+        """
+        found = self._threads.pop(name, None)
+        if found is not None:
+            found[1].set()
+
     def alive(self) -> list[str]:
-        return [name for name, (thread, _) in self._threads.items() if thread.is_alive()]
+        return [name for name, (thread, _) in list(self._threads.items()) if thread.is_alive()]
 
     def _watch(self, name: str, body: Body, stop: threading.Event) -> None:
         strikes = 0
@@ -69,7 +77,7 @@ class Runner:
                 self._report(Crash(name, f"{type(error).__name__}: {error}", strikes))
             else:
                 return
-            if strikes >= STRIKES:
+            if strikes >= STRIKES and not stop.is_set():
                 self.failed.set()
                 return
             stop.wait(self._pause_s * 2 ** (strikes - 1) * random.uniform(0.5, 1.5))  # noqa: S311  jitter, no secret

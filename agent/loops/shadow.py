@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 
 from agent.core.frame import Frame
 from agent.core.health import agreement
@@ -27,11 +27,7 @@ def compare(frame: Frame, active: tuple[Loaded, Look], shadow: Loaded, monotonic
         text = f"camera {frame.camera} is not planned for"
         return ShadowSaw(sha256, None, is_same_verdict=False, old_ms=seen.inference_ms, new_ms=0.0, text=text)
     reference = seen.class_map
-    height, width = reference.shape
-    class_map = _in_terms_of(old, shadow)[new.class_map]
-    if class_map.shape != reference.shape:
-        scaled = cv2.resize(class_map, (width, height), interpolation=cv2.INTER_NEAREST)
-        class_map = np.asarray(scaled, np.uint8)
+    class_map = _scaled(_in_terms_of(old, shadow)[new.class_map], reference.shape)
     return ShadowSaw(
         sha256,
         agreement(class_map, reference, len(old.bundle.manifest.classes)),
@@ -41,10 +37,18 @@ def compare(frame: Frame, active: tuple[Loaded, Look], shadow: Loaded, monotonic
     )
 
 
-def _in_terms_of(old: Loaded, new: Loaded) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+def _in_terms_of(old: Loaded, new: Loaded) -> npt.NDArray[np.uint8]:
     """For each class id of the new model the old one's; a class that the old one does not have agrees with nothing."""
     ids = {each.name: each.id for each in old.bundle.manifest.classes}
     table = np.full(256, _STRANGER, np.uint8)
     for each in new.bundle.manifest.classes:
         table[each.id] = ids.get(each.name, _STRANGER)
     return table
+
+
+def _scaled(class_map: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """To another height and width, by the nearest pixel."""
+    if class_map.shape == shape:
+        return class_map
+    rows, columns = (np.arange(to) * of // to for to, of in zip(shape, class_map.shape, strict=True))
+    return np.asarray(class_map[rows[:, None], columns[None, :]], np.uint8)

@@ -13,7 +13,7 @@ from agent.core.health import Healthy
 from agent.core.update import Crowded, Event, Failed, Fetched, Loaded, ModelRef, SelfTested, Verified
 from agent.errors import AgentError, Retryable
 from agent.loops import inspect
-from agent.loops.orders import Flip, LaneOrder, Release, StartShadow
+from agent.loops.orders import Flip, LaneOrder, Release, Replan, StartShadow
 from agent.ports import Fetcher, Segmenter, Store, Trust
 from schemas.codes import FailureCode
 from schemas.state import DesiredModel
@@ -120,6 +120,10 @@ class Workshop:
     def flip(self, work: int) -> None:
         self._queue(work, lambda work, _stop: self._flip(work))
 
+    def replan(self, order: Replan) -> None:
+        """Cameras or recipes have changed; candidates follow, and so do lanes that have got one meanwhile."""
+        self._queue(-1, lambda _work, _stop: self._replan(order))
+
     def clean_up(self, pinned: Collection[str]) -> None:
         self._queue(-1, lambda _work, _stop: self._parts.store.prune(pinned))
 
@@ -219,6 +223,12 @@ class Workshop:
     def _flip(self, work: int) -> None:
         for lane, send in self._parts.lanes.items():
             send(Flip(work, self._candidates.pop(lane, None)))
+
+    def _replan(self, order: Replan) -> None:
+        for lane, loaded in self._candidates.items():
+            self._candidates[lane] = replace(loaded, plans=order.plans(loaded))
+        for send in self._parts.lanes.values():
+            send(order)
 
     def _drop(self) -> None:
         candidates, self._candidates = self._candidates, {}

@@ -1,4 +1,4 @@
-"""Hot swaps under load: the longest gap between results against the steady p99, what is lost, how long it takes, memory.
+"""Hot swaps under load: the longest gap between results against the steady p99, what is lost, times, memory.
 
 Also the time from a hung child to the next right result.
 """
@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fleet.adapters.files_http import FileServer
@@ -176,11 +176,12 @@ def _memory(mes: Mes) -> Mapping[str, float]:
 
 def run(swaps: int = 20, memory_swaps: int = 50, hangs: int = 3) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for part in (
-        lambda f: swaps_under_load(f, swaps),
-        lambda f: memory_over_swaps(f, memory_swaps),
-        lambda f: hung_child(f, hangs),
-    ):
+    parts: dict[Callable[[Path, int], dict[str, float]], int] = {
+        swaps_under_load: swaps,
+        memory_over_swaps: memory_swaps,
+        hung_child: hangs,
+    }
+    for part, count in parts.items():
         with tempfile.TemporaryDirectory() as folder:
-            figures |= part(Path(folder))
+            figures |= part(Path(folder), count)
     return figures

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.bundle_fs import MAX_MANIFEST_BYTES, read_bundle
+from agent.adapters.bundle_fs import read_bundle
+from agent.core.fetch_plan import MAX_MANIFEST_BYTES
 from agent.errors import Permanent
 from schemas.codes import FailureCode
 from schemas.target import Target

@@ -179,6 +179,64 @@ def test_an_impossible_interval_is_refused(ticker: ApschedulerTicker, seconds: f
     assert caught.value.code is FailureCode.CONFIG_INVALID
 
 
+def next_tick(ticker: ApschedulerTicker, name: str) -> datetime:
+    at = ticker._scheduler.get_job(name).next_run_time
+    assert isinstance(at, datetime)
+    return at.astimezone(UTC)
+
+
+def test_another_time_zone_moves_cron_schedules_and_leaves_intervals_alone(ticker: ApschedulerTicker) -> None:
+    ticker.start()
+    ticker.add("daily", Cron("0 6 * * *"), lambda: None)
+    ticker.add("often", Interval(3600.0), lambda: None)
+    often = next_tick(ticker, "often")
+    assert next_tick(ticker, "daily").hour == 6
+    ticker.set_zone("Asia/Tokyo")
+    assert next_tick(ticker, "daily").hour == 21
+    assert next_tick(ticker, "often") == often
+    ticker.add("later", Cron("0 7 * * *"), lambda: None)
+    assert next_tick(ticker, "later").hour == 22
+
+
+def test_a_schedule_that_was_removed_or_replaced_does_not_come_back_with_another_time_zone(
+    ticker: ApschedulerTicker,
+) -> None:
+    ticker.start()
+    ticker.add("gone", Cron("0 6 * * *"), lambda: None)
+    ticker.add("replaced", Cron("0 6 * * *"), lambda: None)
+    ticker.remove("gone")
+    ticker.add("replaced", Interval(60.0), lambda: None)
+    ticker.set_zone("Asia/Tokyo")
+    assert ticker._scheduler.get_job("gone") is None
+    assert next_tick(ticker, "replaced") - datetime.now(UTC) < timedelta(seconds=61)
+
+
+def test_the_time_zone_may_change_before_the_start(ticker: ApschedulerTicker) -> None:
+    ticker.add("daily", Cron("0 6 * * *"), lambda: None)
+    ticker.set_zone("Asia/Tokyo")
+    ticker.start()
+    assert next_tick(ticker, "daily").hour == 21
+
+
+def test_a_schedule_is_checked_without_being_taken(ticker: ApschedulerTicker) -> None:
+    ticker.check(Cron("0 6 * * *"), "Asia/Tokyo")
+    ticker.check(Interval(1.0), "UTC")
+    ticker.start()
+    assert ticker._scheduler.get_jobs() == []
+    for schedule, zone in ((Cron("never"), "UTC"), (Interval(0.0), "UTC"), (Interval(1.0), "Mars/Olympus")):
+        with pytest.raises(Permanent) as caught:
+            ticker.check(schedule, zone)
+        assert caught.value.code is FailureCode.CONFIG_INVALID
+
+
+def test_an_unknown_time_zone_leaves_the_one_that_is(ticker: ApschedulerTicker) -> None:
+    ticker.add("daily", Cron("0 6 * * *"), lambda: None)
+    with pytest.raises(Permanent, match="time zone"):
+        ticker.set_zone("Mars/Olympus")
+    ticker.start()
+    assert next_tick(ticker, "daily").hour == 6
+
+
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime"])
 def test_an_unknown_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(Permanent, match="time zone") as caught:

@@ -114,7 +114,7 @@ class Bench:
             monotonic=lambda: 0.0,
             new_id=lambda: next(ids),
         )
-        self.plans = {("top", None): plan}
+        self.plans: dict[tuple[str, str | None], CameraPlan] = {("top", None): plan}
         self.lane = Lane("core-0", self.slots, lambda: self.loaded(self.segmenter, OLD), parts)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.lane.run, args=(self.stop,))

@@ -1,13 +1,16 @@
 """The message for the MES: what it says of a picture, and how it stays small."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.core import vision
-from agent.core.frame import Frame, Layout, Picture
-from agent.core.result import MAX_INLINE_BYTES, Judged, Origin, draft, fit, place
+from agent.core.frame import Frame, Layout, Order, Picture
+from agent.core.result import MAX_INLINE_BYTES, Judged, Origin, draft, fit, fitted, place
 from schemas.codes import FailureCode
 from schemas.manifest import DefectClass, Letterbox, Severity
 from schemas.recipe import Evaluation
@@ -105,3 +108,33 @@ def test_a_crowded_picture_stays_within_what_a_message_may_take() -> None:
     assert len(result.to_json()) <= MAX_INLINE_BYTES
     assert result.summary.defect_count == 400
     assert result.defects
+
+
+IDS = st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True)
+TRICKY = '"bootId":"-","sequenceNumber":1,'
+TEXTS = st.one_of(st.text(max_size=200), st.just(TRICKY), st.just(f"}},{TRICKY}\\"))
+CROWDS = {number: judged(number) for number in (0, 1, 3, 40)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    crowd=st.sampled_from(sorted(CROWDS)),
+    ids=st.tuples(IDS, st.one_of(st.none(), IDS), IDS),
+    said=st.tuples(TEXTS, st.lists(TEXTS, max_size=3), TEXTS),
+    spot=st.tuples(IDS, st.integers(1, 2**63)),
+    limit=st.sampled_from([0, 1500, 3000, MAX_INLINE_BYTES]),
+)
+def test_the_bytes_with_a_place_filled_in_are_those_of_the_whole_way(
+    crowd: int, ids: tuple[str, str | None, str], said: tuple[str, list[str], str], spot: tuple[str, int], limit: int
+) -> None:
+    order = Order(ids[0], ids[1], None, ids[1], None)
+    fault = Fault(code=FailureCode.NPU_HUNG, text=said[0])
+    asked = replace(CROWDS[crowd].frame, order=order)
+    station = Station(site="a", node="b", camera="top", enterprise=said[2][:100] or None)
+    origin = replace(ORIGIN, station=station, external_recipe_id=ids[1])
+    whole = draft(replace(CROWDS[crowd], frame=asked, reasons=said[1], fault=fault), origin, ids[2], Clock())
+    small = fitted(whole, limit)
+    assert small.result == fit(whole, limit)
+    assert small.placed(*spot) == place(fit(whole, limit), *spot).to_json()
+    again = fitted(place(whole, *spot), limit)
+    assert again.placed("b", 2) == place(again.result, "b", 2).to_json()

@@ -62,3 +62,51 @@ def test_a_loop_that_hangs_does_not_hold_up_the_stop() -> None:
     runner.start("loop", body)
     assert not runner.stop("loop", 0.05)
     release.set()
+
+
+def test_a_loop_that_hangs_is_forgotten_and_its_name_serves_another() -> None:
+    release, began = threading.Event(), threading.Event()
+
+    def hung(_stop: threading.Event) -> None:
+        began.set()
+        release.wait()
+        raise RuntimeError("late")
+
+    def well(stop: threading.Event) -> None:
+        stop.wait()
+
+    crashes: queue.SimpleQueue[Crash] = queue.SimpleQueue()
+    runner = Runner(crashes.put, pause_s=0.001)
+    runner.start("loop", hung)
+    assert began.wait(10)
+    assert not runner.stop("loop", 0.01)
+    runner.forget("loop")
+    runner.forget("never there")
+    assert runner.alive() == []
+    runner.start("loop", well)
+    release.set()
+    assert crashes.get(timeout=10).strikes == 1
+    assert runner.alive() == ["loop"]
+    assert runner.stop("loop", 10)
+    assert not runner.failed.is_set()
+
+
+def test_the_third_crash_of_a_loop_that_is_to_end_does_not_end_the_agent() -> None:
+    def body(stop: threading.Event) -> None:
+        if len(crashes) == STRIKES - 1:
+            stop.set()
+        raise RuntimeError("always")
+
+    crashes: list[Crash] = []
+    ended = threading.Event()
+
+    def report(crash: Crash) -> None:
+        crashes.append(crash)
+        if crash.strikes == STRIKES:
+            ended.set()
+
+    runner = Runner(report, pause_s=0.001)
+    runner.start("loop", body)
+    assert ended.wait(10)
+    assert runner.stop("loop", 10)
+    assert not runner.failed.is_set()
