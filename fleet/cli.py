@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from fleet import report, sheet
+from fleet import report, sheet, timeline
 from fleet.demo import run as demonstration
 from fleet.demo.board import Plan
 from fleet.demo.run import Show, Stage
@@ -143,13 +143,20 @@ def _finish(played: tuple[Seen, list[Act]], plan: Plan, console: Console, *, as_
     seen, story = played
     figures = report.figures(seen, story)
     (plan.out / "report.json").write_text(json.dumps(figures, indent=2) + "\n")
-    has_picture = sheet.write(seen.exhibits, plan.out / "defects.png")
+    pictures = [
+        plan.out / name
+        for name, is_written in (
+            ("defects.png", sheet.write(seen.exhibits, plan.out / "defects.png")),
+            ("swap.png", timeline.write(seen.marks, list(seen.ends.values()), plan.out / "swap.png")),
+        )
+        if is_written
+    ]
     if as_json:
         sys.stdout.write(json.dumps(figures) + "\n")
     console.print(report.words(figures), markup=False, highlight=False)
     console.print(f"Report: {plan.out / 'report.json'}", markup=False, highlight=False)
-    if has_picture:
-        console.print(f"Picture: {plan.out / 'defects.png'}", markup=False, highlight=False)
+    for picture in pictures:
+        console.print(f"Picture: {picture}", markup=False, highlight=False)
     if problems := report.problems(figures):
         console.print("Failed: " + "; ".join(problems), style="red", markup=False)
         raise typer.Exit(1)

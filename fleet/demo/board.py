@@ -50,7 +50,7 @@ port = {port}
 [model]
 bundle = {_quoted(str(plan.installed.resolve()))}
 target = "cpu"
-threads = {max(1, min(4, os.cpu_count() or 1))}
+threads = {max(1, min(4, (os.cpu_count() or 1) // 2))}
 
 [storage]
 data_dir = "data"
