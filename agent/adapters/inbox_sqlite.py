@@ -1,26 +1,20 @@
-"""The inbox in one SQLite file: commands outlive the process, and a repeated one gets the reply it got before.
+"""The inbox in one SQLite file: commands outlive the process, and a repeated one gets the reply it got before."""
 
-WAL and synchronous=FULL under an exclusive lock. Source: https://sqlite.org/wal.html, https://sqlite.org/rescode.html.
-"""
-
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.core.outgoing import Accepted, Incoming
-from agent.errors import AgentError, Permanent, Retryable
+from agent.errors import Retryable
+from agent.sqlite_file import SqliteFile
 from schemas.codes import FailureCode
-
-_log = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
@@ -45,23 +39,25 @@ class SqliteInbox:
     """See the port. `clock` gives UTC.
 
     With `max_waiting` messages unfinished, `put` raises Retryable(DISK_FULL), and the broker keeps the rest.
-    A file that cannot be read is moved aside as `NAME.corrupt-TIME` (the newest is kept), see `corrupt_file`; found at
-    work, the call at hand raises Permanent(SPOOL_CORRUPT) and the next one works on a new file. A new file counts
-    sessions from the seconds of the clock, so that the numbers grow over the loss of a file.
+    A file that cannot be read is moved aside, see `corrupt_file`; found at work, the call at hand raises
+    Permanent(SPOOL_CORRUPT) and the next one works on a new file. A new file counts sessions from the seconds of the
+    clock, so that the numbers grow over the loss of a file.
     Errors of the constructor: Permanent(CONFIG_INVALID) where no file can be made, Retryable(INTERNAL) while another
     process has it, Retryable(DISK_FULL).
     """
 
     def __init__(self, path: Path, limits: InboxLimits, clock: Callable[[], datetime]) -> None:
-        self.corrupt_file: Path | None = None
-        self._path = path
         self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
-        self._closed = False
-        self._db: sqlite3.Connection | None = None
-        with self._transaction():
-            pass
+        self._file = SqliteFile(path, _SCHEMA, None, clock, _loaded)
+        with self._lock:
+            self._file.open()
+
+    @property
+    def corrupt_file(self) -> Path | None:
+        """Where the last unreadable file was put; its owner raises the alarm SPOOL_CORRUPT."""
+        return self._file.corrupt_file
 
     def put(self, message: Incoming) -> int:
         received_us = (message.received_at - _EPOCH) // _MICROSECOND
@@ -123,95 +119,20 @@ class SqliteInbox:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
-            self._disconnect()
+            self._file.close()
 
     def _forgotten_us(self) -> int:
         return (self._clock() - _EPOCH) // _MICROSECOND - round(self._limits.max_reply_age_s * 1e6)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                db = self._opened()
-                db.execute("BEGIN IMMEDIATE")
-                yield db
-                db.execute("COMMIT")
-            except sqlite3.Error as error:
-                if _code(error) in _UNREADABLE:
-                    self._move_aside(str(error))
-                raise _failure(error, self._path) from error
-            except OSError as error:
-                raise Permanent(FailureCode.CONFIG_INVALID, f"cannot use {self._path}: {error}") from error
-            finally:
-                self._roll_back()
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._closed:
-            raise Permanent(FailureCode.INTERNAL, f"{self._path} is closed")
-        if self._db is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._db = _connect(self._path)
-            except sqlite3.DatabaseError as error:
-                if _code(error) not in (*_UNREADABLE, sqlite3.SQLITE_ERROR):
-                    raise
-                self._move_aside(str(error))
-                self._db = _connect(self._path)
-        return self._db
-
-    def _move_aside(self, reason: str) -> None:
-        self._disconnect()
-        for old in self._path.parent.glob(f"{self._path.name}.corrupt-*"):
-            old.unlink()
-        aside = self._path.with_name(f"{self._path.name}.corrupt-{self._clock():%Y%m%dT%H%M%S.%fZ}")
-        for ending in ("-wal", ""):
-            part = self._path.with_name(self._path.name + ending)
-            if part.exists():
-                part.replace(aside.with_name(aside.name + ending))
-        self.corrupt_file = aside
-        _log.error("%s cannot be read (%s): moved to %s, a new file is begun", self._path, reason, aside.name)
-
-    def _roll_back(self) -> None:
-        with suppress(sqlite3.Error):  # the error that led here is the one to report
-            if self._db is not None and self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-
-    def _disconnect(self) -> None:
-        if self._db is not None:
-            db, self._db = self._db, None
-            with suppress(sqlite3.Error):  # without a last checkpoint the log is read at the next opening
-                db.close()
+        with self._lock, self._file.transaction() as db:
+            yield db
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
-            db.execute(f"PRAGMA {pragma}").fetchall()
-        db.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-        db.execute("SELECT turn, command_id, at_us, reply FROM reply LIMIT 1").fetchall()
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code; errors of the Python module itself carry none."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
-
-
-def _failure(error: sqlite3.Error, path: Path) -> AgentError:
-    code = _code(error)
-    text = f"{path}: {error}"
-    if code in _UNREADABLE:
-        return Permanent(FailureCode.SPOOL_CORRUPT, text)
-    # A full disk shows as SQLITE_IOERR where SQLite cannot tell, for example at fsync.
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-        return Retryable(FailureCode.DISK_FULL, text, delay_s=2.0)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Retryable(FailureCode.INTERNAL, f"{text} (another process has it)", delay_s=2.0)
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return Permanent(FailureCode.CONFIG_INVALID, text)
-    return Permanent(FailureCode.INTERNAL, text)
+def _loaded(db: sqlite3.Connection) -> None:
+    """A table of another shape under our name shows here."""
+    db.execute("SELECT turn, command_id, at_us, reply FROM reply LIMIT 1").fetchall()
+    db.execute(
+        "SELECT row, topic, payload, received_us, retain, response_topic, correlation FROM waiting LIMIT 1"
+    ).fetchall()

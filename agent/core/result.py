@@ -1,5 +1,6 @@
 """From a judged picture to the message `rkfleet.result/1`. Pure."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,19 +121,48 @@ def place(result: Result, boot_id: str, sequence_number: int) -> Result:
     return result.model_copy(update={"boot_id": boot_id, "sequence_number": sequence_number})
 
 
-def fit(result: Result, max_bytes: int = MAX_INLINE_BYTES) -> Result:
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A result that is small enough, written once: whoever commits it holds a lock, and only fills in its place."""
+
+    result: Result
+    head: bytes
+    """Its JSON as far as the place in the sequence; `tail` is the rest."""
+    tail: bytes
+
+    def placed(self, boot_id: Id, sequence_number: int) -> bytes:
+        """The bytes of `place(result, boot_id, sequence_number).to_json()`."""
+        return self.head + _place_json(boot_id, sequence_number) + self.tail
+
+
+def fitted(result: Result, max_bytes: int = MAX_INLINE_BYTES) -> Fitted:
     """Keep the message small: masks go first, then outlines, then the lesser half of the defects until it fits.
 
     `summary` keeps counting all of them; `isPartial` says that something was left out of the list.
     """
-    if len(result.to_json()) <= max_bytes:
-        return result
-    result = _with(result, [defect.model_copy(update={"rle": None}) for defect in result.defects])
-    if len(result.to_json()) > max_bytes:
+    written = result.to_json()
+    if len(written) > max_bytes:
+        result = _with(result, [defect.model_copy(update={"rle": None}) for defect in result.defects])
+        written = result.to_json()
+    if len(written) > max_bytes:
         result = _with(result, [defect.model_copy(update={"polygon": []}) for defect in result.defects])
-    while len(result.to_json()) > max_bytes and result.defects:
+        written = result.to_json()
+    while len(written) > max_bytes and result.defects:
         result = _with(result, result.defects[: len(result.defects) // 2]).model_copy(update={"is_partial": True})
-    return result
+        written = result.to_json()
+    # No text can hold this by chance: its quotes would be escaped. Nothing before it has fields of these names.
+    head, _, tail = written.partition(_place_json(result.boot_id, result.sequence_number))
+    return Fitted(result, head, tail)
+
+
+def fit(result: Result, max_bytes: int = MAX_INLINE_BYTES) -> Result:
+    """The result of `fitted`."""
+    return fitted(result, max_bytes).result
+
+
+def _place_json(boot_id: Id, sequence_number: int) -> bytes:
+    """As `Result` writes these two fields, which stand side by side."""
+    return b'"bootId":%b,"sequenceNumber":%d' % (json.dumps(boot_id).encode(), sequence_number)
 
 
 def _with(result: Result, defects: list[Defect]) -> Result:

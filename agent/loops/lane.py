@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent.core.frame import Frame
-from agent.core.outgoing import Outgoing, Place
-from agent.core.result import Judged, draft, fit, place
+from agent.core.outgoing import Outgoing
+from agent.core.result import Fitted, Judged, draft, fitted
 from agent.errors import AgentError, Retryable
 from agent.loops.exhibits import Exhibits
 from agent.loops.generations import Generations
@@ -127,19 +127,24 @@ class Lane:
             judged = _judged(judged, loaded, seen)
             self._well(loaded)
         except AgentError as error:
-            judged = replace(judged, fault=Fault(code=error.code, text=error.text[:2000]))
+            loaded = self._models.active or loaded  # the one before may have been asked last, and failed as well
+            judged = replace(judged, model=loaded.model, fault=Fault(code=error.code, text=error.text[:2000]))
             self._fault(error)
             pause_s = error.delay_s if isinstance(error, Retryable) else 1.0
         processing_ms = (parts.monotonic() - began_s) * 1e3
         judged = replace(judged, ended_at=parts.now(), processing_ms=processing_ms)
         result_id = parts.new_id()
         judged = replace(judged, evidence=parts.exhibits.keep(judged, plan.origin, result_id))
-        result = fit(draft(judged, plan.origin, result_id, parts.stats.clock))
-        if self._commit(result, plan.topic, watch.stages, stop):
+        kept = fitted(draft(judged, plan.origin, result_id, parts.stats.clock))
+        result = kept.result
+        if self._commit(kept, plan.topic, watch.stages, stop):
             parts.ledger.recorded(loaded.ref.manifest_sha256, result.result_evaluation, processing_ms)
             parts.witness(frame, result)
         if seen is not None and self._models.shadow is not None:
-            parts.report(compare(frame, (loaded, seen), self._models.shadow, parts.monotonic))
+            saw = compare(frame, (loaded, seen), self._models.shadow, parts.monotonic)
+            parts.report(saw)
+            if saw.agreement is None:
+                self._models.end_shadow()  # one fault decides, and to start its child again would hold the lane up
         if pause_s:
             stop.wait(min(pause_s, 1.0))
 
@@ -151,22 +156,24 @@ class Lane:
             return loaded, plan, look(frame, loaded, plan, watch)
         except AgentError as error:
             before = self._models.fall_back()
-            plan_before = before.plan_for(frame) if before else None
-            if before is None or plan_before is None:
+            if before is None:
                 raise
             self._parts.report(FellBack(self._name, loaded.ref.manifest_sha256, error.code, error.text))
             self._tell(before)
+            plan_before = before.plan_for(frame)
+            if plan_before is None:
+                raise
             return before, plan_before, look(frame, before, plan_before, watch)
 
-    def _commit(self, result: Result, topic: str, stages: Mapping[str, float], stop: threading.Event) -> bool:
+    def _commit(self, kept: Fitted, topic: str, stages: Mapping[str, float], stop: threading.Event) -> bool:
         """Wait until the spool takes it: frames are dropped meanwhile, results are not."""
-        parts = self._parts
+        parts, result = self._parts, kept.result
         blocked = False
         began_s = parts.monotonic()
         while True:
             last_try = stop.is_set()
             try:
-                parts.outbox.result(lambda spot: Outgoing(topic, _placed(result, spot)))
+                parts.outbox.result(lambda spot: Outgoing(topic, kept.placed(spot.boot_id, spot.sequence_number)))
                 break
             except Retryable as error:
                 if last_try:
@@ -212,7 +219,3 @@ def _judged(judged: Judged, loaded: Loaded, seen: Look) -> Judged:
         found=seen.found,
         quality=seen.quality,
     )
-
-
-def _placed(result: Result, spot: Place) -> bytes:
-    return place(result, spot.boot_id, spot.sequence_number).to_json()

@@ -18,7 +18,7 @@ from agent.core import vision
 from agent.core.decode import Scratch, decode
 from agent.core.frame import Frame, Layout, Picture
 from agent.core.outgoing import Outgoing, Place
-from agent.core.result import Judged, Origin, draft, fit, place
+from agent.core.result import Judged, Origin, draft, fitted
 from agent.core.verdict import judge
 from agent.core.vision import View
 from agent.loops.outbox import Outbox
@@ -56,10 +56,10 @@ def _ours(spool: SqliteSpool, sizes: list[int]) -> Way:
         verdict = judge(found, recipe, vision.quality(prepared))
         frame = Frame(picture, "top", 1, NOW, 0.0, 1.0)
         judged = Judged(frame, MODEL, NOW, NOW, 1.0, {"segment": 1.0}, verdict.evaluation, verdict.reasons, found)
-        result = fit(draft(judged, origin, f"{began_s}", Clock()))
+        result = fitted(draft(judged, origin, f"{began_s}", Clock()))
 
         def build(spot: Place) -> Outgoing:
-            payload = place(result, spot.boot_id, spot.sequence_number).to_json()
+            payload = result.placed(spot.boot_id, spot.sequence_number)
             sizes.append(len(payload))
             return Outgoing("rkfleet/v1/a/b/result/top", payload)
 

@@ -22,7 +22,7 @@ from agent.ports import Connected, Delivered, Link, LinkEvent
 PAYLOAD = b"x" * 1024
 BOOT = "6ab1f3c2-6d3e-4c1b-9f0a-3f6f2a1f7f10"
 TOPIC = "rkfleet/v1/site/node/result/camera"
-WINDOW = 100
+WINDOW = 20  # as the agent's settings have it
 TIMEOUT_S = 120.0
 
 
@@ -101,7 +101,7 @@ def drain_rows_s(spool: SqliteSpool, link: Link) -> float:
         raise TimeoutError("the link does not connect")
     began_s = time.perf_counter()
     loop.start()
-    while spool.depth().pending and time.perf_counter() - began_s < TIMEOUT_S:
+    while (uplink.published < waiting or spool.depth().pending) and time.perf_counter() - began_s < TIMEOUT_S:
         time.sleep(0.005)
     took_s = time.perf_counter() - began_s
     left = spool.depth().pending
@@ -151,8 +151,11 @@ def paho_messages_s(port: int, messages: int, *, hold: bool) -> float:
         client.loop_stop()
 
 
-def drain_over_broker(port: int, make_link: Callable[[], Link], rows: int = 5000, repeats: int = 3) -> dict[str, float]:
-    """Spool, uplink and a link of `make_link` against plain paho, in turns, on the broker at 127.0.0.1:`port`."""
+def drain_over_broker(port: int, make_link: Callable[[], Link], rows: int = 5000, repeats: int = 5) -> dict[str, float]:
+    """Spool, uplink and a link of `make_link` against plain paho, in turns, on the broker at 127.0.0.1:`port`.
+
+    The link's window is to be WINDOW too.
+    """
     drained, held, queued = [], [], []
     for _ in range(repeats):
         held.append(paho_messages_s(port, rows, hold=True))

@@ -57,14 +57,15 @@ def leaving(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").write_bytes(b"[" * 100_000), FailureCode.MODEL_INVALID),
         (lambda folder: (folder / "manifest.json").write_bytes(b" " * (MAX_MANIFEST_BYTES + 1)),
          FailureCode.MODEL_INVALID),
+        (edited(schema="rkfleet.manifest/2"), FailureCode.MODEL_TOO_NEW),
         (edited(unheard=1), FailureCode.MODEL_INVALID),
         (edited(preprocess=[]), FailureCode.MODEL_INVALID),
         (leaving, FailureCode.MODEL_INVALID),
         (flipped, FailureCode.MODEL_DIGEST_MISMATCH),
         (truncated, FailureCode.MODEL_DIGEST_MISMATCH),
     ],
-    ids=["no manifest", "no model", "empty", "no text", "deep", "huge", "unknown field", "no scaling",
-         "leaves the folder", "one bit", "one byte less"],
+    ids=["no manifest", "no model", "empty", "no text", "deep", "huge", "a later format", "unknown field",
+         "no scaling", "leaves the folder", "one bit", "one byte less"],
 )  # fmt: skip
 def test_a_spoilt_bundle_is_refused_in_words(folder: Path, spoil: Callable[[Path], None], code: FailureCode) -> None:
     spoil(folder)

@@ -1,5 +1,6 @@
 """What the inbox does: commands and replies outlive the process."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -134,7 +135,7 @@ def test_a_full_disk_is_retryable_and_the_message_is_not_taken(make: Callable[..
 
 
 @pytest.mark.parametrize(
-    "content", [b"no database at all, but longer than a header of 100 bytes" * 90, b"SQLite format 3"]
+    "content", [b"no database at all, but longer than a header of 100 bytes" * 90, b"SQLite format 3", b""]
 )
 def test_an_unreadable_file_is_moved_aside_and_a_new_one_begun(
     make: Callable[..., SqliteInbox], tmp_path: Path, content: bytes
@@ -146,6 +147,33 @@ def test_an_unreadable_file_is_moved_aside_and_a_new_one_begun(
     assert inbox.waiting() == []
     inbox.put(MESSAGES[0])
     assert [each.message for each in inbox.waiting()] == MESSAGES[:1]
+
+
+def test_a_file_of_another_shape_is_moved_aside(make: Callable[..., SqliteInbox], tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "inbox.db")
+    other.execute("CREATE TABLE waiting (something_else)")
+    other.close()
+    inbox = make()
+    assert inbox.corrupt_file is not None
+    assert inbox.waiting() == []
+
+
+def test_unreadable_files_do_not_pile_up_and_the_newest_stay(
+    make: Callable[..., SqliteInbox], tmp_path: Path, clock: Clock
+) -> None:
+    for number in range(5):
+        (tmp_path / "inbox.db").write_bytes(b"garbage%d" % number * 1000)
+        make().close()
+        clock.now += timedelta(seconds=1)
+    kept = sorted(tmp_path.glob("inbox.db.corrupt-*"))
+    assert [each.read_bytes()[:8] for each in kept] == [b"garbage2", b"garbage3", b"garbage4"]
+
+
+def test_a_second_process_is_kept_out(make: Callable[..., SqliteInbox]) -> None:
+    make().put(MESSAGES[0])
+    with pytest.raises(Retryable, match="another process has it") as error:
+        make()
+    assert error.value.code is FailureCode.INTERNAL
 
 
 def test_a_file_that_becomes_unreadable_costs_one_call(make: Callable[..., SqliteInbox]) -> None:

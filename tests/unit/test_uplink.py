@@ -1,6 +1,7 @@
 """The uplink's rules, turn by turn, with a link whose outcomes the test decides."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -481,6 +482,39 @@ def test_the_loop_runs_on_its_thread_until_it_is_stopped() -> None:
     loop.join(10)
     assert not loop.is_alive()
     assert rig.spool.depth().pending == 0
+
+
+def test_the_last_outcome_is_seen_at_once_and_ends_the_drain_with_a_mark() -> None:
+    rig = Rig(window=40, chunk_rows=50)
+    rig.uplink._settings = replace(rig.uplink._settings, poll_s=60.0, mark_rows=100, mark_after_s=60.0)
+    marked = threading.Event()
+    real = rig.spool.sent
+    rig.spool.sent = lambda rows: (real(rows), marked.set())  # type: ignore[method-assign,assignment,func-returns-value]
+    rows = rig.rows(17)
+    tokens = rig.turn(UP)
+    stop = threading.Event()
+    loop = threading.Thread(target=rig.uplink.run, args=(stop,))
+    loop.start()
+    for token in tokens:
+        rig.uplink.report(Delivered(token))
+    assert marked.wait(10)
+    stop.set()
+    rig.uplink.wake()
+    loop.join(10)
+    assert not loop.is_alive()
+    assert rig.marked() == rows
+
+
+def test_the_next_rows_are_read_while_the_window_is_full() -> None:
+    rig = Rig(window=4, chunk_rows=5)
+    rig.rows(20)
+    out = rig.turn(UP)
+    before = rig.spool.pending_calls
+    assert before == 2
+    rig.deliver(out)
+    assert rig.spool.pending_calls == before + 1
+    rig.turn()
+    assert rig.spool.pending_calls == before + 1
 
 
 def answer(rig: Rig, delivered: threading.Event, token: int) -> bool:

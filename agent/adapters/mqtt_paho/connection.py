@@ -20,6 +20,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.adapters.mqtt_paho import wire
 from agent.adapters.mqtt_paho.bell import Bell
+from agent.adapters.mqtt_paho.client import BatchingClient
 from agent.adapters.mqtt_paho.options import LinkOptions
 from agent.adapters.mqtt_paho.outbox import Outbox
 from agent.adapters.mqtt_paho.owner import Farewell, Owner, shielded
@@ -60,8 +61,8 @@ class Connection:
         self._has_goodbye = False
         self._is_acknowledged = False
 
-    def _new_client(self) -> Client:
-        client = Client(
+    def _new_client(self) -> BatchingClient:
+        client = BatchingClient(
             CallbackAPIVersion.VERSION2, client_id=self._options.client_id, protocol=MQTTv5, manual_ack=True
         )
         client.max_inflight_messages_set(0)  # the outbox counts
@@ -137,7 +138,7 @@ class Connection:
         wants = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0)
         if selector.get_key(sock).events != wants:
             selector.modify(sock, wants)
-        has_buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        has_buffered = self._client.has_unread or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
         timeout_s = 0.0 if has_buffered else self._patience_s(farewell)
         ready = {key.fileobj: events for key, events in selector.select(timeout_s)}
         if self._bell in ready:

@@ -103,16 +103,25 @@ def will_properties(message: Outgoing) -> Properties:
     return will
 
 
+@lru_cache(maxsize=128)  # a board has few topics and uses them all the time
+def _topic(topic: str) -> tuple[int, str | None]:
+    """Its size in bytes, and why nothing can be published to it."""
+    try:
+        encoded = topic.encode()
+    except UnicodeEncodeError:
+        return 0, f"the topic {topic[:200]!r} is not Unicode"
+    if not 0 < len(encoded) <= _LONGEST_TOPIC_BYTES or any(sign in encoded for sign in (b"+", b"#", b"\0")):
+        return 0, f"{topic[:200]!r} is no topic to publish to"
+    return len(encoded), None
+
+
 def fault(message: Outgoing, max_packet_bytes: int | None) -> tuple[FailureCode, str] | None:
     """Why this message cannot be sent. A broker would end the connection for it, again after each reconnect."""
-    try:
-        topic = message.topic.encode()
-    except UnicodeEncodeError:
-        return FailureCode.PUBLISH_REJECTED, f"the topic {message.topic[:200]!r} is not Unicode"
-    if not 0 < len(topic) <= _LONGEST_TOPIC_BYTES or any(sign in topic for sign in (b"+", b"#", b"\0")):
-        return FailureCode.PUBLISH_REJECTED, f"{message.topic[:200]!r} is no topic to publish to"
+    topic_bytes, why = _topic(message.topic)
+    if why is not None:
+        return FailureCode.PUBLISH_REJECTED, why
     extra = len((message.content_type or "").encode()) + len(message.correlation or b"")
-    size_bytes = len(message.payload) + len(topic) + extra + _PACKET_HEADROOM_BYTES
+    size_bytes = len(message.payload) + topic_bytes + extra + _PACKET_HEADROOM_BYTES
     if max_packet_bytes is not None and size_bytes > max_packet_bytes:
         return FailureCode.MESSAGE_TOO_LARGE, f"{size_bytes} bytes, and the broker takes {max_packet_bytes}"
     return None

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.spool_sqlite import rows as sql
-from agent.adapters.spool_sqlite.file import SqliteFile
 from agent.adapters.spool_sqlite.rows import KIND, RANK, ROW_BYTES, Rank, Sized, SpoolLimits, Totals
 from agent.core.outgoing import Kind, Outgoing, Place, Spooled
 from agent.errors import Retryable
 from agent.ports import SpoolDepth
+from agent.sqlite_file import SqliteFile
 from schemas.codes import FailureCode
 
 _log = logging.getLogger(__name__)

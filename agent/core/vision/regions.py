@@ -103,7 +103,7 @@ def regions(class_map: Map, score: Map, placement: Placement, view: View) -> Fou
     blobs = [contour for contour, node in zip(contours, tree[0], strict=True) if node[3] < 0]
     boxes = [cv2.boundingRect(blob) for blob in blobs]
     sparse = len(blobs) <= FEW_BLOBS and sum(w * h for _, _, w, h in boxes) <= 2 * grid.shown.size
-    pieces = list(_blobwise(grid, blobs) if sparse else _classwise(grid, view))
+    pieces = list(_blobwise(grid, blobs, boxes) if sparse else _classwise(grid, view))
     kept = [piece for piece in pieces if piece.area_px >= view.least_area_px[piece.class_id]]
     kept.sort(key=lambda piece: (-piece.mass, piece.class_id, piece.top, piece.left))
     listed = tuple(_region(piece, grid, placement, view) for piece in kept[:MOST_REGIONS])
@@ -142,19 +142,18 @@ def _grid(class_map: Map, score: Map, placement: Placement, view: View) -> _Grid
     )
 
 
-def _blobwise(grid: _Grid, blobs: Sequence[npt.NDArray[Any]]) -> Iterator[_Piece]:
+def _blobwise(grid: _Grid, blobs: Sequence[npt.NDArray[Any]], boxes: Sequence[Sequence[int]]) -> Iterator[_Piece]:
     """A blob is connected whatever its classes; it may hold several pieces."""
-    for blob in blobs:
-        x, y, w, h = cv2.boundingRect(blob)
+    for blob, (x, y, w, h) in zip(blobs, boxes, strict=True):
         count, labels = cv2.connectedComponents(grid.shown[y : y + h, x : x + w], connectivity=8)
         seed_x, seed_y = blob[0][0]
         own = labels > 0 if count == 2 else labels == labels[seed_y - y, seed_x - x]
         classes = grid.classes[y : y + h, x : x + w]
-        present = np.flatnonzero(np.bincount(classes[own]))
-        if len(present) == 1:
-            yield _piece(grid, int(present[0]), y, x, own)
+        within = classes[own]
+        if (within == within[0]).all():
+            yield _piece(grid, int(within[0]), y, x, own)
             continue
-        for class_id in present:
+        for class_id in np.flatnonzero(np.bincount(within)):
             yield from _label(grid, int(class_id), (own & (classes == class_id)).view(np.uint8), (y, x))
 
 
@@ -209,4 +208,5 @@ def _outline(mask: Mask, placement: Placement) -> tuple[tuple[int, int], ...]:
     simple = cv2.approxPolyDP(points, tolerance_px, closed=True)[:, 0]
     if len(simple) < 3 or cv2.contourArea(simple) == 0:
         simple = points
-    return tuple((x, y) for x, y in simple.tolist())
+    outline: list[tuple[int, int]] = list(zip(*simple.T.tolist(), strict=True))
+    return tuple(outline)

@@ -36,18 +36,22 @@ class Mask:
 
     def counts(self) -> list[int]:
         """COCO's uncompressed counts over the whole camera picture, from the cells, without drawing the pixels."""
-        width = self.cells.shape[1]
-        rimmed = np.zeros((width, self.cells.shape[0] + 2), np.bool_)
+        height, width = self.cells.shape
+        rimmed = np.zeros((width, height + 2), np.bool_)
         rimmed[:, 1:-1] = self.cells.T
-        column, row = np.nonzero(rimmed[:, 1:] != rimmed[:, :-1])
+        column, row = (rimmed[:, 1:] != rimmed[:, :-1]).nonzero()
         turns = np.bincount(column, minlength=width)
-        # Every camera column has the turns of its cell column: look up where they begin, then count up from there.
-        widths = np.diff(self.columns)
-        own = turns.repeat(widths)
-        begin = (np.cumsum(turns) - turns).repeat(widths)
-        step = np.arange(int(own.sum())) - (np.cumsum(own) - own).repeat(own)
-        offset = np.arange(self.columns[0], self.columns[-1]) * self.frame_hw[0]
-        return _counts(self.rows[row][begin.repeat(own) + step] + offset.repeat(own), self.frame_hw)
+        most = int(turns.max())
+        edges = self.rows[row]
+        if is_even := len(edges) == width * most:  # as of any convex region
+            table = edges.reshape(width, most)
+        else:
+            table = np.full((width, most), -1)
+            table[np.arange(most) < turns[:, None]] = edges
+        # Every camera column has the turns of its cell column.
+        table = table.repeat(self.columns[1:] - self.columns[:-1], axis=0)
+        places = table + (np.arange(self.columns[0], self.columns[-1]) * self.frame_hw[0])[:, None]
+        return _counts(places.ravel() if is_even else places[table >= 0], self.frame_hw)
 
 
 def encode(mask: Bits) -> list[int]:
@@ -58,13 +62,19 @@ def encode(mask: Bits) -> list[int]:
 
 def _counts(turns: Ints, frame_hw: Size) -> list[int]:
     """From the positions where the value turns. Two turns at one place, from one column to the next, are none."""
-    same = np.zeros(len(turns) + 1, np.bool_)
-    same[1:-1] = turns[1:] == turns[:-1]
-    kept = turns[~(same[1:] | same[:-1])]
-    total = frame_hw[0] * frame_hw[1]
-    ends = kept if len(kept) and kept[-1] == total else np.append(kept, total)
+    same = turns[1:] == turns[:-1]
+    if same.any():
+        lone = np.ones(len(turns), np.bool_)
+        lone[1:] &= ~same
+        lone[:-1] &= ~same
+        turns = turns[lone]
+    ends = np.empty(len(turns) + 1, np.int64)
+    ends[:-1] = turns
+    ends[-1] = frame_hw[0] * frame_hw[1]
     ends[1:] -= ends[:-1].copy()
     counts: list[int] = ends.tolist()
+    if counts[-1] == 0:  # the last turn is the picture's end
+        counts.pop()
     return counts
 
 

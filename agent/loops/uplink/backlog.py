@@ -56,6 +56,11 @@ class Backlog:
         """It was taken and could not be sent."""
         self._new_rows.appendleft(spooled)
 
+    def read_ahead(self, rows: int) -> None:
+        """Read the next chunk when fewer new rows than this are at hand."""
+        if self._new.more and len(self._new_rows) < rows:
+            self._new = self._read(self._new, self._new_rows)
+
     def take(self) -> Spooled | None:
         while not self._new_rows and self._new.more:
             self._new = self._read(self._new, self._new_rows)

@@ -13,6 +13,7 @@ from enum import Enum
 from agent.core.outgoing import Outgoing
 from agent.errors import AgentError, Retryable
 from agent.loops.uplink.backlog import Backlog, due_now
+from agent.loops.uplink.settings import UplinkHooks, UplinkSettings
 from agent.loops.uplink.urgent import Urgent
 from agent.ports import Connected, Delivered, Disconnected, Link, LinkEvent, Refused, Reset, Spool
 from schemas.codes import FailureCode
@@ -21,41 +22,14 @@ _log = logging.getLogger(__name__)
 
 _EVENTS_A_TURN = 1000
 _PAUSE_S = 1.0
-_PARTS_OF_WINDOW = 16  # more at once leaves the link idle, less makes more switches
+_PARTS_OF_WINDOW = 2  # more at once leaves the link idle, less makes more switches
+_WORTH_A_MARK = 16
 
 
 class _Wake(Enum):
     NEW_ROWS = 1
     OLD_ROWS = 2
     OUTCOMES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkSettings:
-    """`window` messages are in flight at most, or the broker's Receive Maximum if that is less.
-
-    Acknowledged rows are marked `mark_rows` at a time or after `mark_after_s`; with `unmarked_rows` that cannot be
-    marked, publishing stops. What has no outcome after `stall_s` is read again. `replies` wait at most.
-    """
-
-    window: int = 100
-    chunk_rows: int = 128
-    mark_rows: int = 256
-    mark_after_s: float = 0.2
-    unmarked_rows: int = 10_000
-    replies: int = 64
-    stall_s: float = 60.0
-    drain_s: float = 2.0
-    poll_s: float = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkHooks:
-    """Called on the uplink's thread; they only put something on a queue. `refused` gets the topic too."""
-
-    changed: Callable[[Connected | Disconnected | Reset], None]
-    refused: Callable[[str, Refused], None]
-    spool_failed: Callable[[AgentError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +65,7 @@ class Uplink:
         self._mono = mono
         self._queue: queue.SimpleQueue[LinkEvent | _Wake] = queue.SimpleQueue()
         self._delivered: deque[int] = deque()
+        self._is_told = False
         self._waking = threading.Event()
         self._urgent = Urgent(settings.replies)
         self._backlog = Backlog(spool, settings.chunk_rows, self._is_out)
@@ -106,13 +81,14 @@ class Uplink:
         self.published = 0
 
     def report(self, event: LinkEvent) -> None:
-        """Deliveries are gathered a little, to save thread switches; `turn` finds what is left of them by itself."""
-        if isinstance(event, Delivered):
-            self._delivered.append(event.token)
-            if len(self._delivered) == max(1, self._limit // _PARTS_OF_WINDOW):
-                self._queue.put(_Wake.OUTCOMES)
-        else:
+        """Deliveries are gathered a little, to save thread switches, but not when no other is to come."""
+        if not isinstance(event, Delivered):
             self._queue.put(event)
+            return
+        self._delivered.append(event.token)
+        if not self._is_told and len(self._delivered) >= min(self._limit // _PARTS_OF_WINDOW, len(self._flights)):
+            self._is_told = True
+            self._queue.put(_Wake.OUTCOMES)
 
     def wake(self) -> None:
         """There are new rows. Many calls make one pass."""
@@ -146,7 +122,9 @@ class Uplink:
         return not (self._flights or self._urgent or self._backlog.has_new)
 
     def turn(self, wait_s: float) -> None:
-        """Wait for something to do and do it: outcomes, then what can be published, then the marks."""
+        """Wait for something to do and do it: outcomes, then what can be published, then the marks and the next rows,
+        while the link has its work.
+        """
         if self._acknowledged:
             wait_s = min(wait_s, self._settings.mark_after_s)
         try:
@@ -157,12 +135,20 @@ class Uplink:
             self._settle()
         if self._limit:
             self._look_for_stalls()
-        if self._dead or self._acknowledged:
-            first_s = next(iter(self._acknowledged.values()), 0.0)
-            due = self._mono() - first_s >= self._settings.mark_after_s
-            if self._dead or due or len(self._acknowledged) >= self._settings.mark_rows:
-                self._mark()
         self._publish()
+        if self._is_mark_due():
+            self._mark()
+        if 0 < self._limit <= len(self._flights):
+            self._read_ahead()
+
+    def _is_mark_due(self) -> bool:
+        if self._dead or len(self._acknowledged) >= self._settings.mark_rows:
+            return True
+        if not self._acknowledged:
+            return False
+        if not self._flights and len(self._acknowledged) >= _WORTH_A_MARK:
+            return True
+        return self._mono() - next(iter(self._acknowledged.values())) >= self._settings.mark_after_s
 
     def _settle(self) -> None:
         now_s = self._mono()
@@ -173,6 +159,8 @@ class Uplink:
                 self._acknowledged.setdefault(flight.row, now_s)
 
     def _handle(self, item: LinkEvent | _Wake) -> None:
+        if item is _Wake.OUTCOMES:
+            self._is_told = False  # before they are settled: what comes after this tells anew
         self._settle()
         match item:
             case _Wake.NEW_ROWS:
@@ -235,19 +223,20 @@ class Uplink:
             self._backlog.reread()
 
     def _publish(self) -> None:
+        now_s, now = self._mono(), self._clock()
         while len(self._flights) < self._limit:
-            urgent = self._urgent.take()
+            urgent = self._urgent.take() if self._urgent else None
             if urgent is not None:
-                if not self._hand_over(urgent, None):
+                if not self._hand_over(urgent, None, now_s):
                     self._urgent.put_back(urgent)
                     return
                 continue
-            if self._mono() < self._retry_at_s:
+            if now_s < self._retry_at_s:
                 return
-            if len(self._acknowledged) >= self._settings.unmarked_rows or not self._publish_row():
+            if len(self._acknowledged) >= self._settings.unmarked_rows or not self._publish_row(now_s, now):
                 return
 
-    def _publish_row(self) -> bool:
+    def _publish_row(self, now_s: float, now: datetime) -> bool:
         try:
             spooled = self._backlog.take()
         except AgentError as error:
@@ -255,19 +244,27 @@ class Uplink:
             return False
         if spooled is None:
             return False
-        message = due_now(spooled, self._clock())
+        message = due_now(spooled, now)
         if message is None:
-            self._acknowledged.setdefault(spooled.row, self._mono())
-        elif not self._hand_over(message, spooled.row):
+            self._acknowledged.setdefault(spooled.row, now_s)
+        elif not self._hand_over(message, spooled.row, now_s):
             self._backlog.put_back(spooled)
             return False
         return True
 
-    def _hand_over(self, message: Outgoing, row: int | None) -> bool:
+    def _read_ahead(self) -> None:
+        if self._mono() < self._retry_at_s:
+            return
+        try:
+            self._backlog.read_ahead(self._limit)
+        except AgentError as error:
+            self._spool_failed(error)
+
+    def _hand_over(self, message: Outgoing, row: int | None, now_s: float) -> bool:
         self._token += 1
         if not self._link.publish(message, self._token):
             return False
-        self._flights[self._token] = _Flight(message, row, self._mono())
+        self._flights[self._token] = _Flight(message, row, now_s)
         if row is not None:
             self._rows_out.add(row)
         return True

@@ -1,5 +1,6 @@
 """A SQLite file that one process owns: durable commits, typed errors, and a new start when it cannot be read.
 
+Not an adapter itself: the spool and the inbox are made of it, and adapters never import each other.
 Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html, https://sqlite.org/rescode.html.
 """
 
@@ -16,6 +17,7 @@ from schemas.codes import FailureCode
 _log = logging.getLogger(__name__)
 
 _PAGE_BYTES = 4096
+_MOST_PAGES = 2**30
 _LOG_BYTES = 4 * 2**20
 _CORRUPT_KEPT = 3
 _UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -26,25 +28,26 @@ class SqliteFile:
 
     `loaded` is called with each new connection, after the schema is there. A file that cannot be read, at the opening
     or later, is moved aside as `NAME.corrupt-TIME` with its log, and a new one is begun; the newest three stay.
-    Units: max_bytes bounds the file without its log, which is cut back to 4 MiB.
+    Units: max_bytes bounds the file without its log, which is cut back to 4 MiB; None is no bound.
     """
 
     def __init__(
         self,
         path: Path,
         schema: str,
-        max_bytes: int,
+        max_bytes: int | None,
         clock: Callable[[], datetime],
         loaded: Callable[[sqlite3.Connection], None],
     ) -> None:
         self.corrupt_file: Path | None = None
         self._path = path
         self._schema = schema
-        self._max_pages = max_bytes // _PAGE_BYTES
+        self._max_pages = _MOST_PAGES if max_bytes is None else max_bytes // _PAGE_BYTES
         self._clock = clock
         self._loaded = loaded
         self._db: sqlite3.Connection | None = None
         self._closed = False
+        self._is_durable: bool | None = None
 
     def open(self) -> sqlite3.Connection:
         """The connection, made when there is none.
@@ -71,7 +74,9 @@ class SqliteFile:
         """
         db = self.open()
         try:
-            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable is not self._is_durable:  # it holds until it is changed
+                db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._is_durable = durable
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
@@ -114,6 +119,7 @@ class SqliteFile:
                 f"max_page_count = {self._max_pages}",
             ):
                 db.execute(f"PRAGMA {pragma}").fetchall()
+            self._is_durable = None
             db.executescript(f"BEGIN;{self._schema}COMMIT;")
             self._loaded(db)
         except BaseException:
