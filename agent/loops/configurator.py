@@ -5,17 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from agent.config import Settings
 from agent.config_from_afar import merged
 from agent.core import desired_config as machine
-from agent.core.alarms import AlarmState
 from agent.core.command import Refusal
 from agent.core.desired_config import Configuration, Effect, Event, Version
 from agent.core.outgoing import Outgoing
 from agent.errors import AgentError, Permanent
 from agent.loops.config_probation import WATCHED, Probation, terms
+from agent.loops.desk import Desk
 from agent.ports import Journal
 from schemas.codes import FailureCode
 from schemas.command import Failure
@@ -27,18 +26,6 @@ log = logging.getLogger(__name__)
 SOURCE = "config"
 _JOURNAL = "config-journal"
 _AGAIN_AFTER_S = 5.0
-
-
-class Desk(Protocol):
-    """Alarms and events."""
-
-    def set(self, code: FailureCode, source: str, text: str) -> None: ...
-
-    def clear(self, code: FailureCode, source: str) -> None: ...
-
-    def happened(self, code: FailureCode, source: str, text: str) -> None: ...
-
-    def active(self) -> tuple[AlarmState, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

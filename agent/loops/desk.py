@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from agent.core.alarms import Alarms, AlarmState, Change, Cleared, Raised, SourceState
 from agent.core.outgoing import Outgoing
@@ -34,6 +35,18 @@ ALARM_CODES = tuple(
     code for code in FailureCode if not code.startswith(("message-", "command-")) and code is not FailureCode.CANCELED
 )
 """What may stand as an alarm; the rest only happens."""
+
+
+class Desk(Protocol):
+    """Where alarms and events are told."""
+
+    def set(self, code: FailureCode, source: str, text: str) -> None: ...
+
+    def clear(self, code: FailureCode, source: str) -> None: ...
+
+    def happened(self, code: FailureCode, source: str, text: str) -> None: ...
+
+    def active(self) -> tuple[AlarmState, ...]: ...
 
 
 class AlarmDesk:

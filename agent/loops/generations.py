@@ -54,6 +54,10 @@ class Generations:
         self.active, self.standby = self.standby, None
         return self.active
 
+    def end_shadow(self) -> None:
+        self._ended(self.shadow)
+        self.shadow = None
+
     def close(self) -> None:
         """End all, here and now."""
         for loaded in (self.active, self.standby, self.shadow):
@@ -77,6 +81,8 @@ class Generations:
         if loaded is None:
             return  # the lane was restarted meanwhile and has ended the model that was in its shadow
         self._ended(self.standby)
+        if loaded is not self.shadow:
+            self._ended(self.shadow)
         self.active, self.standby, self.shadow = loaded, self.active, None
         self.is_released = False
 
@@ -100,19 +106,17 @@ class Generations:
                 self._ended(loaded)
 
     def _replan(self, order: Replan) -> None:
-        self.active = _replanned(self.active, order)
-        self.standby = _replanned(self.standby, order)
-        self.shadow = _replanned(self.shadow, order)
+        self.active = self.active and replanned(self.active, order)
+        self.standby = self.standby and replanned(self.standby, order)
+        self.shadow = self.shadow and replanned(self.shadow, order)
 
     def _ended(self, loaded: Loaded | None) -> None:
         if loaded is not None:
             self._retire(loaded.segmenter)
 
 
-def _replanned(loaded: Loaded | None, order: Replan) -> Loaded | None:
+def replanned(loaded: Loaded, order: Replan) -> Loaded:
     """A model that is not the current one may not fit the new recipes: it keeps the plans that it has."""
-    if loaded is None:
-        return None
     try:
         return replace(loaded, plans=order.plans(loaded))
     except AgentError as error:

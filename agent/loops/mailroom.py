@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent.core.command import Refusal
 from agent.core.outgoing import Accepted, Incoming
-from agent.errors import AgentError
+from agent.errors import AgentError, Permanent
 from agent.ports import Inbox
 from schemas.codes import FailureCode
 from schemas.topics import BadTopic, parse
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Desks:
-    """Who takes what. Each may raise AgentError, and the message then stays; all but `command` return a refusal where
-    the message is not fit.
+    """Who takes what. Each may raise Retryable, and the message then stays; all but `command` return a refusal where
+    the message is not fit, and may raise Permanent, which comes to the same: no message may block those behind it.
     """
 
     command: Callable[[Accepted], None]
@@ -49,7 +49,7 @@ class Mailroom:
             self._desks.command(accepted)  # which also knows how to refuse a topic that is none
             return
         # An empty payload is how somebody clears what was retained: there is nothing to do about it.
-        refusal = take(message) if message.payload else None
+        refusal = _taken(take, message) if message.payload else None
         if refusal is not None:
             self._desks.happened(refusal.code, "broker", f"{message.topic[:200]}: {refusal.text}")
         self._inbox.finish(accepted.row)
@@ -65,3 +65,10 @@ class Mailroom:
             ("job", parsed.name): self._desks.job,
         }
         return desks.get((parsed.family, parsed.name))
+
+
+def _taken(take: Callable[[Incoming], Refusal | None], message: Incoming) -> Refusal | None:
+    try:
+        return take(message)
+    except Permanent as error:
+        return Refusal(error.code, error.text)

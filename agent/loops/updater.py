@@ -7,15 +7,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
 from agent.core import update
 from agent.core.health import Healthy, Shadowing, Undecided, Unhealthy, probation, shadow
 from agent.core.outgoing import Outgoing
 from agent.core.update import Effect, Event, ModelRef, Update
-from agent.errors import AgentError, Permanent
+from agent.loops.desk import Desk
 from agent.loops.ledger import Ledger
 from agent.loops.orders import Commit, FellBack, LaneOrder, LaneReport, Restore, ShadowSaw
+from agent.loops.update_journal import UpdateJournal
 from agent.loops.workshop import Workshop
 from agent.ports import Journal
 from schemas.codes import FailureCode
@@ -39,16 +39,6 @@ _UNUSABLE = frozenset(
 )
 """With these the current model will never load again as it is."""
 _PROGRESS_STEP = 0.05
-
-
-class Desk(Protocol):
-    """Alarms and events."""
-
-    def set(self, code: FailureCode, source: str, text: str) -> None: ...
-
-    def clear(self, code: FailureCode, source: str) -> None: ...
-
-    def happened(self, code: FailureCode, source: str, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +72,7 @@ class Updater:
         self._parts = parts
         self._state = update.first(parts.installed)
         self._unwritten: list[Event] = []
-        self._is_dirty = False
+        self._records = UpdateJournal(parts.journal, parts.desk)
         self._boot_effects: tuple[Effect, ...] = ()
         self._waits = False
         self._due_s: float | None = None
@@ -105,14 +95,13 @@ class Updater:
         """Read the journal and decide what inspects, without broker or network. Never raises AgentError: a board whose
         journal is lost goes on with the installed model.
         """
-        state = self._read()
+        state = self._records.read(self._state)
         if not any(self._is_there(ref) for ref in (state.current, state.last_good)):
             state = self._on_installed(state, "neither the current model nor the last good one is on the disk")
         self._state, self._boot_effects = update.step(state, update.Booted(is_clean))
-        if self._state.phase is Phase.ROLLED_BACK and state.phase is not Phase.ROLLED_BACK and self._state.last_error:
+        if self._state.last_error is not None and self._state.last_error != state.last_error:
             self._parts.desk.happened(self._state.last_error.code, SOURCE, self._state.last_error.text)
-        self._is_dirty = self._state != state
-        self._write()
+        self._records.write(self._state)
 
     def begin(self) -> None:
         """Run the effects of the boot."""
@@ -133,6 +122,10 @@ class Updater:
     def cancel(self, generation: int) -> bool:
         """False where there is nothing of this generation to cancel."""
         before = self._state
+        for each in self._unwritten:
+            if isinstance(each, update.Desired) and each.desired.generation == generation:
+                self._unwritten.append(update.Canceled(generation))
+                return True
         self.happened(update.Canceled(generation))
         return self._state is not before
 
@@ -141,12 +134,11 @@ class Updater:
         later, effects = update.step(self._state, event)
         if later == self._state and not effects:
             return
-        before, was_dirty = self._state, self._is_dirty
-        self._state, self._is_dirty = later, True
-        if not self._write() and not update.SAFE_UNJOURNALLED.issuperset(effects):
-            self._state, self._is_dirty = before, was_dirty
-            self._unwritten.append(event)
+        if not self._records.write(later) and not update.SAFE_UNJOURNALLED.issuperset(effects):
+            # The latest of a kind is enough, and a disk may be full for days.
+            self._unwritten = [each for each in self._unwritten if type(each) is not type(event)] + [event]
             return
+        before, self._state = self._state, later
         self._note(before)
         self._perform(effects)
         self.report()
@@ -159,7 +151,8 @@ class Updater:
                 self._settling_since_s = self._parts.monotonic()
             return
         self._settling_since_s = self._parts.monotonic()
-        if state.phase is Phase.PROBATION:
+        candidate = state.candidate
+        if state.phase is Phase.PROBATION and candidate and candidate.manifest_sha256 == report.manifest_sha256:
             self._fail(report.code, report.text)
         elif report.code in _UNUSABLE and not report.manifest_sha256 and not state.alone:
             self._unusable(report.code, report.text)
@@ -315,8 +308,7 @@ class Updater:
             self.happened(update.Unusable(state.current.manifest_sha256, code, text))
         elif state.current != self._parts.installed:
             self._state = self._on_installed(state, text)
-            self._is_dirty = True
-            self._write()
+            self._records.write(self._state)
             self._parts.send(Restore(self._state.work, self._state.current.manifest_sha256))
             self.report()
 
@@ -330,32 +322,8 @@ class Updater:
         failure = Failure(code=FailureCode.MODEL_MISSING, text=text[:500])
         return replace(state, current=installed, last_good=installed, last_error=failure)
 
-    def _read(self) -> Update:
-        first = update.first(self._parts.installed)
-        try:
-            content = self._parts.journal.read()
-            return first if content is None else update.load(content)
-        except (Permanent, update.BadJournal) as error:
-            text = f"the journal of updates cannot be read, the board goes on with what is installed: {error}"
-            self._parts.desk.happened(FailureCode.JOURNAL_CORRUPT, SOURCE, text)
-            return first
-
-    def _write(self) -> bool:
-        """False where the disk does not take it; the alarm stands until it does."""
-        if not self._is_dirty:
-            return True
-        try:
-            self._parts.journal.write(update.dump(self._state))
-        except AgentError as error:
-            self._parts.desk.set(error.code, "journal", error.text)
-            return False
-        self._is_dirty = False
-        for code in (FailureCode.DISK_FULL, FailureCode.INTERNAL):
-            self._parts.desk.clear(code, "journal")
-        return True
-
     def _catch_up(self) -> None:
-        if not self._write():
+        if not self._records.write(self._state):
             return
         waiting, self._unwritten = self._unwritten, []
         for event in waiting:

@@ -11,8 +11,9 @@ from agent.core import health
 from agent.core.bundle import Bundle, GoldenFrame
 from agent.core.health import Healthy
 from agent.core.update import Crowded, Event, Failed, Fetched, Loaded, ModelRef, SelfTested, Verified
-from agent.errors import AgentError, Retryable
+from agent.errors import AgentError, Permanent, Retryable
 from agent.loops import inspect
+from agent.loops.generations import replanned
 from agent.loops.orders import Flip, LaneOrder, Release, Replan, StartShadow
 from agent.ports import Fetcher, Segmenter, Store, Trust
 from schemas.codes import FailureCode
@@ -26,6 +27,8 @@ _BLAMED_ON_THE_MODEL = frozenset(
     {FailureCode.NPU_CRASHED, FailureCode.NPU_HUNG, FailureCode.NPU_TIMEOUT, FailureCode.NPU_FAULT}
 )
 """While the current model runs beside it on the same NPU, a candidate that fails in these ways is not tried again."""
+_LOST_ON_THE_DISK = frozenset({FailureCode.MODEL_MISSING, FailureCode.MODEL_DIGEST_MISMATCH})
+"""What was right when it was downloaded and is so no longer: the disk's fault, mended by another download."""
 
 
 class Models(Protocol):
@@ -93,8 +96,9 @@ class Workshop:
         self._drop()
 
     def wake(self) -> None:
-        """End a download that is under way; call it before waiting for the loop's end."""
+        """End a download that is under way, or the wait for work; call it before waiting for the loop's end."""
         self._stop.set()
+        self._queue(-1, lambda _work, _stop: None)
 
     def abandon(self) -> None:
         """All that is queued or under way; candidates that no lane has yet are ended."""
@@ -161,13 +165,21 @@ class Workshop:
         return Fetched(work)
 
     def _verify(self, work: int, ref: ModelRef) -> Event:
-        self._parts.models.examine(self._parts.models.open(ref))
+        self._parts.models.examine(self._open(ref))
         return Verified(work)
+
+    def _open(self, ref: ModelRef) -> Bundle:
+        try:
+            return self._parts.models.open(ref)
+        except Permanent as error:
+            if error.code not in _LOST_ON_THE_DISK:
+                raise
+            raise Retryable(error.code, error.text) from error
 
     def _load(self, work: int, stop: threading.Event, ref: ModelRef, *, alone: bool) -> Event | None:
         models, lanes = self._parts.models, self._parts.lanes
         self._drop()
-        bundle = models.open(ref)
+        bundle = self._open(ref)
         if alone:
             self._release(work)
         elif not models.has_room(bundle, len(lanes)):
@@ -226,7 +238,7 @@ class Workshop:
 
     def _replan(self, order: Replan) -> None:
         for lane, loaded in self._candidates.items():
-            self._candidates[lane] = replace(loaded, plans=order.plans(loaded))
+            self._candidates[lane] = replanned(loaded, order)
         for send in self._parts.lanes.values():
             send(order)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.journal_fs import MAX_BYTES, FileJournal
+from agent.adapters.journal_fs import MAX_BYTES, FileJournal, StopMark
 from agent.errors import Permanent, Retryable
 from schemas.codes import FailureCode
 
@@ -176,3 +176,31 @@ def test_a_full_disk_is_retryable_wherever_it_shows(path: Path) -> None:
     assert journal.read() == b"old"
     journal.write(b"new")
     assert journal.read() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("runs", "is_clean"),
+    [
+        pytest.param([], True, id="there was no run"),
+        pytest.param(["stopped"], True, id="stopped in good order"),
+        pytest.param(["killed"], False, id="killed"),
+        pytest.param(["stopped", "killed"], False, id="stopped once, then killed"),
+        pytest.param(["killed", "stopped"], True, id="killed once, then stopped"),
+        pytest.param(["killed", "killed"], False, id="killed twice"),
+    ],
+)
+def test_only_an_orderly_stop_leaves_its_mark(tmp_path: Path, runs: list[str], is_clean: bool) -> None:
+    path = tmp_path / "stopped-cleanly"
+    for end in runs:
+        StopMark(path).take()
+        if end == "stopped":
+            StopMark(path).leave()
+    mark = StopMark(path)
+    assert mark.take() is is_clean
+    assert mark.take() is False, "the mark is gone: it stands for one start"
+
+
+def test_a_disk_that_takes_no_mark_is_no_reason_to_suspect_the_model(tmp_path: Path) -> None:
+    mark = StopMark(tmp_path / "no such folder" / "stopped-cleanly")
+    mark.leave()
+    assert mark.take()

@@ -1,17 +1,21 @@
 """A hall with one station, its broker, a reader and a server of models: what the tests of updates share."""
 
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from schemas.codes import FailureCode
 from schemas.result import Result, ResultState
 from schemas.state import DesiredModel, Phase, ProbationPlan, ReportedModel
 from tests.contract.brokers import Iotcore
 from tests.contract.file_server import FileServer, file_server
+from tests.scenario.bad_bundle import seal
 from tests.scenario.bundle import digest, make_bundle
 from tests.scenario.station import TOPICS, Mes, Station, gaps
 
@@ -35,6 +39,14 @@ class Hall:
         """A good bundle in a folder of its own, which is not served yet."""
         self._names.append(version)
         return make_bundle(self.folder / f"bundle-{len(self._names)}", version)
+
+    def large_bundle(self, version: str, ballast_bytes: int = 200_000) -> Path:
+        """Its model is unlike every other, so that the store does not have it already."""
+        folder = self.bundle(version)
+        model = onnx.load(folder / "cpu.onnx")
+        model.doc_string = random.Random(len(self._names)).randbytes(ballast_bytes // 2).hex()
+        (folder / "cpu.onnx").write_bytes(model.SerializeToString())
+        return seal(folder)
 
     def desired(self, bundle: Path, **more: Any) -> DesiredModel:
         """Serve the bundle and say that it should run, in the next generation unless told."""

@@ -1,147 +1,16 @@
-"""One lane with a segmenter and a spool that do as they are told."""
-
-import threading
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Self
+"""One lane: frames become results, faults become failed results, and nothing is dropped for want of room."""
 
 import numpy as np
 import pytest
 
-from agent.core.frame import Frame, Layout, Picture, Pixels
-from agent.core.outgoing import Kind, Outgoing, Place
-from agent.core.result import Origin
-from agent.core.update import ModelRef
-from agent.core.vision import View
+from agent.core.frame import Frame, Layout, Picture
 from agent.errors import AgentError, Permanent, Retryable
-from agent.loops.exhibits import Exhibits
-from agent.loops.inspect import CameraPlan, Loaded
-from agent.loops.lane import Lane, LaneParts
-from agent.loops.latest import Slots
-from agent.loops.ledger import Ledger
-from agent.loops.orders import LaneItem, LaneReport, SpoolState
-from agent.loops.outbox import Outbox
-from agent.loops.stats import Stats
-from agent.ports import Runtime, Segmentation
+from agent.loops.inspect import Loaded
+from agent.loops.orders import LaneReport, SpoolState
 from schemas.codes import FailureCode
-from schemas.manifest import DefectClass, Letterbox, Severity
-from schemas.recipe import Evaluation, Recipe
-from schemas.result import Result, ResultState, Station
-from schemas.status import ModelInfo
-from schemas.target import Target
-from tests.unit.a_bundle import a_bundle
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SIZE = 32
-MODEL = ModelInfo(
-    name="m", version="1", sha256="0" * 64, generation=1, runtime="onnx", runtime_version="1", target=Target.CPU
-)
-
-OLD, NEW = ModelRef("m", "1", "1" * 64), ModelRef("m", "2", "2" * 64)
-BUNDLE = a_bundle()
-
-
-class Scripted:
-    """A segmenter that takes everything bright for a defect, or raises what is next in `faults`."""
-
-    def __init__(self, faults: list[AgentError | None]) -> None:
-        self.faults = faults
-        self.closed = False
-
-    runtime = Runtime("scripted", "1")
-    shapes: Sequence[tuple[int, int]] = ((SIZE, SIZE),)
-
-    def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
-        fault = self.faults.pop(0) if self.faults else None
-        if fault is not None:
-            raise fault
-        class_map = (inputs[0][:, :, 0] > 100).astype(np.uint8)
-        return Segmentation(class_map, class_map * np.uint8(250), 1.0, 0.1)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class ScriptedSpool:
-    """Keeps results, or raises what is next in `faults`."""
-
-    def __init__(self, faults: list[AgentError]) -> None:
-        self.faults = faults
-        self.results: list[Result] = []
-        self.enough = threading.Condition()
-
-    def append(self, kind: Kind, message: Outgoing, place: Place | None = None) -> int:
-        if self.faults:
-            raise self.faults.pop(0)
-        assert kind is Kind.RESULT
-        with self.enough:
-            self.results.append(Result.model_validate_json(message.payload))
-            self.enough.notify_all()
-        return len(self.results)
-
-
-class Bench:
-    """A running lane with one camera."""
-
-    def __init__(self, faults: list[AgentError | None] = [], spool_faults: list[AgentError] = []) -> None:  # noqa: B006
-        self.slots: Slots[Frame] = Slots(["top"])
-        self.segmenter = Scripted(list(faults))
-        self.spool = ScriptedSpool(list(spool_faults))
-        self.reports: list[LaneItem] = []
-        self.stats = Stats(lambda: 0.0)
-        classes = (
-            DefectClass(id=0, name="background", colour="#000000", severity=Severity.NONE),
-            DefectClass(id=1, name="spot", colour="#ff0000", severity=Severity.MAJOR),
-        )
-        limits = bytes([255, 0]).ljust(256, b"\xff")
-        view = View((SIZE, SIZE), None, Letterbox(), None, ("image",), ("background", "spot"), limits, (0, 0))
-        origin = Origin(Station(site="a", node="b", camera="top"), "default", None, False, None, classes)
-        plan = CameraPlan(view, Recipe(), origin, "rkfleet/v1/a/b/result/top")
-        outbox = Outbox(self.spool, "boot", lambda: None)  # type: ignore[arg-type]
-        exhibits = Exhibits(None, 0.0, lambda: 0.0)
-        ids = iter(f"id-{n}" for n in range(10_000))
-        self.ledger = Ledger(lambda: None)
-        self.witnessed: list[Result] = []
-        parts = LaneParts(
-            outbox=outbox,
-            stats=self.stats,
-            ledger=self.ledger,
-            report=self.reports.append,
-            exhibits=exhibits,
-            witness=lambda _frame, result: self.witnessed.append(result),
-            retire=lambda segmenter: segmenter.close(),
-            now=lambda: NOW,
-            monotonic=lambda: 0.0,
-            new_id=lambda: next(ids),
-        )
-        self.plans: dict[tuple[str, str | None], CameraPlan] = {("top", None): plan}
-        self.lane = Lane("core-0", self.slots, lambda: self.loaded(self.segmenter, OLD), parts)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.lane.run, args=(self.stop,))
-
-    def loaded(self, segmenter: Scripted, ref: ModelRef) -> Loaded:
-        return Loaded(segmenter, ref, MODEL.model_copy(update={"version": ref.version}), BUNDLE, self.plans)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop.set()
-        self.slots.stop()
-        self.thread.join(10)
-        assert not self.thread.is_alive()
-        assert self.segmenter.closed
-
-    def show(self, seq: int, *, bright: bool) -> Result:
-        """One frame; returns its result."""
-        pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
-        if bright:
-            pixels[4:10, 4:10] = 255
-        self.slots["top"].put(Frame(Picture(pixels, Layout.RGB), "top", seq, NOW, 0.0, 1.0))
-        with self.spool.enough:
-            assert self.spool.enough.wait_for(lambda: any(r.image.frame_id == seq for r in self.spool.results), 10)
-        return next(r for r in self.spool.results if r.image.frame_id == seq)
+from schemas.recipe import Evaluation
+from schemas.result import ResultState
+from tests.unit.lane_bench import MODEL, NOW, OLD, Bench
 
 
 def test_frames_become_results_in_order() -> None:
