@@ -44,3 +44,12 @@ lock: $(READY) ## renew requirements.lock from pyproject.toml
 clean: ## remove what was built, environments too
 	rm -rf build dist *.egg-info .venv .venv-train .venv-convert .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: board
+board: $(READY) ## the real NPU library on an emulated board: its tests, or a bundle of yours with BUNDLE=folder
+	tests/board/setup.sh
+ifdef BUNDLE
+	$(BIN)/python -m tests.board.try_bundle '$(BUNDLE)'
+else
+	$(BIN)/python -m pytest tests/board $(PYTEST_ARGS)
+endif

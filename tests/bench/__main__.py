@@ -12,7 +12,16 @@ from typing import Any
 
 from agent.adapters.mqtt_paho import LinkOptions, PahoLink
 from agent.core.outgoing import Outgoing
-from tests.bench import bench_agent, bench_link, bench_pipeline, bench_process, bench_spool, bench_swap, bench_vision
+from tests.bench import (
+    bench_agent,
+    bench_lanes,
+    bench_link,
+    bench_pipeline,
+    bench_process,
+    bench_spool,
+    bench_swap,
+    bench_vision,
+)
 from tests.contract.brokers import Iotcore
 
 OUT = Path("build/bench")
@@ -37,6 +46,7 @@ BENCHES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "link": bench_link.run,
     "agent": bench_agent.run,
     "swap": bench_swap.run,
+    "lanes": bench_lanes.run,
 }
 
 

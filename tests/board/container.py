@@ -1,9 +1,8 @@
-"""Writes the `.rknn` files of the board tests: a real container around a 1x1 convolution. See runtime/model.h."""
+"""Writes the `.rknn` files of the board tests: a real container around a 1x1 convolution. See runtime/probe.h."""
 
 import json
 import struct
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.core.model import ModelSpec
+from tests.board.npu_control import Stage
 from tests.contract import probe_model
 
 RUNTIME_VERSION = "2.5.0 (rkfleet tests)"
 DRIVER_VERSION = "0.9.8"
-
-
-class Stage(IntEnum):
-    """The call of the runtime that fails."""
-
-    NONE = 0
-    INIT = 1
-    CORE_MASK = 2
-    INPUTS = 3
-    RUN = 4
-    OUTPUTS = 5
 
 
 HANG = 1

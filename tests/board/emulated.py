@@ -6,7 +6,7 @@ import pickle
 import selectors
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,12 @@ class BoardDied(Exception):
 
 
 class Board:
-    """One emulated process. `log` gets its stderr."""
+    """One emulated process. `log` gets its stderr; `settings` are further variables of its environment."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, settings: Mapping[str, str] | None = None) -> None:
         self.root = root
         self.log = folder / "stderr.txt"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATH)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATH), **(settings or {})}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*python(root), HERE / "serve.py"],
@@ -109,10 +109,10 @@ class EmulatedSegmenter:
 
     def __init__(self, board: Board, factory: SegmenterFactory) -> None:
         self._board = board
-        self._number: int
+        self.number: int
         self._runtime: Runtime
         self._shapes: Sequence[tuple[int, int]]
-        self._number, self._runtime, self._shapes = board.ask("open", factory)
+        self.number, self._runtime, self._shapes = board.ask("open", factory)
 
     @property
     def runtime(self) -> Runtime:
@@ -123,12 +123,12 @@ class EmulatedSegmenter:
         return self._shapes
 
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
-        made: Segmentation = self._board.ask("segment", self._number, inputs)
+        made: Segmentation = self._board.ask("segment", self.number, inputs)
         return made
 
     def close(self) -> None:
-        self._board.ask("close", self._number)
+        self._board.ask("close", self.number)
 
     def garbage(self, inputs: Sequence[Pixels], calls: int) -> int:
-        left: int = self._board.ask("garbage", self._number, inputs, calls)
+        left: int = self._board.ask("garbage", self.number, inputs, calls)
         return left

@@ -11,8 +11,9 @@ from agent.core.model import ModelSpec
 from agent.errors import Retryable
 from schemas.codes import FailureCode
 from schemas.target import Target
-from tests.board.container import CRASH, HANG, Fault, Stage, probe
+from tests.board.container import CRASH, HANG, Fault, probe
 from tests.board.emulated import DEADLINE_S, PATH, missing, python
+from tests.board.npu_control import Stage
 from tests.contract import probe_model
 
 pytestmark = pytest.mark.board

@@ -12,8 +12,9 @@ from agent.core.model import ModelSpec
 from agent.errors import AgentError, Permanent, Retryable
 from schemas.codes import FailureCode
 from schemas.target import Target
-from tests.board.container import DRIVER_VERSION, RUNTIME_VERSION, Fault, Stage, probe
+from tests.board.container import DRIVER_VERSION, RUNTIME_VERSION, Fault, probe
 from tests.board.emulated import Board, EmulatedSegmenter
+from tests.board.npu_control import Stage
 from tests.contract import probe_model
 
 pytestmark = pytest.mark.board
