@@ -317,6 +317,7 @@ class App:
             topics=self._topics,
             now=_now,
             monotonic=time.monotonic,
+            probation_s=self._own.config.probation_s,
             settle_s=self._own.model.settle_s,
         )
         return Configurator(parts)

@@ -131,12 +131,12 @@ class CameraSettings(Section):
     stride_px: int | None = Field(default=None, ge=16, le=32_768)
     stride_rows: int | None = Field(default=None, ge=16, le=32_768)
     """Row length and rows of the Y plane where a hardware decoder pads its pictures (kind ffmpeg)."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**63)
     open_timeout_s: float = Field(default=5.0, gt=0, le=60)
     read_timeout_s: float = Field(default=3.0, gt=0, le=60)
     roi: tuple[int, int, int, int] | None = None
     """x, y, width, height in pixels of the camera's picture."""
-    pixel_size_mm: float | None = Field(default=None, gt=0)
+    pixel_size_mm: float | None = Field(default=None, ge=1e-6, le=1000)
     recipe: Id = "default"
     trigger: Trigger = Continuous()
 
@@ -151,12 +151,20 @@ class Telemetry(Section):
     interval_s: float = Field(default=10.0, ge=0.5, le=3600)
 
 
+class Config(Section):
+    """Of configuration from afar, which cannot change it."""
+
+    probation_s: float = Field(default=30.0, gt=0, le=3600)
+    """How long the agent must be well with a new configuration before it is kept."""
+
+
 class Settings(Section):
     station: Station
     broker: Broker = Broker()
     model: Model
     storage: Storage = Storage()
     telemetry: Telemetry = Telemetry()
+    config: Config = Config()
     camera: tuple[CameraSettings, ...] = Field(min_length=1, max_length=32)
     recipe: dict[str, Recipe] = Field(default_factory=dict)
     timezone: str = "UTC"

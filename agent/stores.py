@@ -12,17 +12,24 @@ from agent.adapters.journal_fs import FileJournal, StopMark
 from agent.adapters.spool_sqlite import SpoolLimits, SqliteSpool
 from agent.adapters.store_fs import FolderStore, StoreLimits
 from agent.config import Storage
+from agent.errors import Permanent
 from agent.loops.lots import Lots
+from schemas.codes import FailureCode
 from schemas.target import Target
 
 
 class Stores:
-    """Errors: those of the adapters; only an unusable folder keeps the agent from starting."""
+    """Errors: those of the adapters, and Permanent(CONFIG_INVALID) where the folder cannot be made; only an unusable
+    folder keeps the agent from starting.
+    """
 
     def __init__(self, storage: Storage, target: Target, now: Callable[[], datetime]) -> None:
         self._storage = storage
         self.folder = folder = storage.data_dir
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Permanent(FailureCode.CONFIG_INVALID, f"storage.data_dir: {folder}: {error.strerror}") from error
         self.spool = SqliteSpool(
             folder / "spool.db", SpoolLimits(max_bytes=storage.spool_max_bytes, max_age_s=storage.spool_max_age_s), now
         )

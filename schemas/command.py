@@ -30,8 +30,8 @@ class Replay(Command):
     """`cmd/replay`: publish results of this range again, as far as the spool remembers them."""
 
     boot_id: Id
-    first_sequence_number: int = Field(ge=1)
-    last_sequence_number: int = Field(ge=1)
+    first_sequence_number: int = Field(ge=1, le=2**53 - 1)
+    last_sequence_number: int = Field(ge=1, le=2**53 - 1)
 
 
 class CancelUpdate(Command):

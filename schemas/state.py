@@ -50,7 +50,7 @@ class ProbationPlan(Strict):
     """How long the new model is watched, and what ends it."""
 
     frames: int = Field(default=100, gt=0, le=1_000_000)
-    max_p95_ratio: float = Field(default=1.5, gt=0)
+    max_p95_ratio: float = Field(default=1.5, gt=0, allow_inf_nan=False)
     """p95 of the latency over the old model's."""
     max_ng_drift: float = Field(default=0.2, ge=0, le=1)
     """Share of NotOK results, new less old, in either direction."""

@@ -23,6 +23,8 @@ from agent.errors import Permanent
 from schemas.codes import FailureCode
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_SHORTEST_INTERVAL_S = 0.01
+"""APScheduler lists every tick that it was late for: at microseconds it does nothing else any more."""
 _LONGEST_INTERVAL_S = 366 * 24 * 3600.0
 
 
@@ -96,8 +98,11 @@ def _trigger(schedule: Interval | Cron, zone: tzinfo) -> BaseTrigger:
 
 
 def _interval(schedule: Interval, zone: tzinfo) -> BaseTrigger:
-    if not 0.0 < schedule.seconds <= _LONGEST_INTERVAL_S:
-        raise Permanent(FailureCode.CONFIG_INVALID, f"an interval of {schedule.seconds} s is not possible")
+    if not _SHORTEST_INTERVAL_S <= schedule.seconds <= _LONGEST_INTERVAL_S:
+        text = (
+            f"an interval of {schedule.seconds} s is not possible, only one from {_SHORTEST_INTERVAL_S:g} s to a year"
+        )
+        raise Permanent(FailureCode.CONFIG_INVALID, text)
     return IntervalTrigger(seconds=schedule.seconds, timezone=zone)
 
 

@@ -107,6 +107,11 @@ class Configurator:
             named = f"camera {source}" if source in {camera.id for camera in self._settings.camera} else source
             self._failed(f"{named}: {code.value}{': ' if text else ''}{text}")
 
+    def loop_crashed(self, text: str) -> None:
+        """A capture loop or a lane has ended by a fault of ours: settings that nobody foresaw may be why."""
+        if self._probation is not None:
+            self._failed(text)
+
     def inspected(self, camera: str, captured_s: float | None = None) -> None:
         """A result was committed; `captured_s` is when its frame was captured, by the monotonic clock: what was there
         before the change tells nothing of it.

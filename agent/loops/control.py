@@ -248,6 +248,7 @@ class Control:
         self._state.cameras.pop(event.camera, None)
         self._state.reconnects.pop(event.camera, None)
         self._parts.desk.clear_source(event.camera, _CAMERA_CODES)
+        self._parts.jobs.camera_gone(event.camera)
         self._tell_info()
 
     def _lane(self, report: LaneReport) -> None:
@@ -263,9 +264,12 @@ class Control:
             self._tell_info()
 
     def _crash(self, crash: Crash) -> None:
-        self._parts.desk.happened(FailureCode.INTERNAL, crash.loop, crash.text)
+        self._parts.desk.happened(FailureCode.INTERNAL, crash.loop.replace(" ", "."), crash.text)
+        text = f"{crash.loop}: {crash.text}"
         if crash.loop.startswith("lane "):
-            self._parts.updater.lane_crashed(f"{crash.loop}: {crash.text}")
+            self._parts.updater.lane_crashed(text)
+        if crash.loop.startswith(("lane ", "capture ")):
+            self._parts.configurator.loop_crashed(text)
 
     def _happened(self, event: Happened) -> None:
         self._parts.desk.happened(event.code, event.source, event.text)

@@ -172,7 +172,7 @@ def test_a_bad_cron_expression_is_refused_with_its_reason(
     assert reason in caught.value.text
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-6, float("nan"), float("inf"), 1e300])
 def test_an_impossible_interval_is_refused(ticker: ApschedulerTicker, seconds: float) -> None:
     with pytest.raises(Permanent, match="interval") as caught:
         ticker.add("bad", Interval(seconds), lambda: None)

@@ -303,6 +303,31 @@ def test_an_inspection_without_a_result_is_timed_out_and_its_order_withdrawn() -
     assert rig.last().status == "TIMED_OUT"
 
 
+def test_an_inspection_is_ordered_anew_from_what_takes_its_cameras_place() -> None:
+    rig = Rig()
+    rig.ask("inspect", camera="top")
+    rig.ask("inspect", "job-2", camera="side")
+    rig.jobs.camera_gone("top")
+    assert [(camera, order.job_id) for camera, order in rig.orders] == [
+        ("top", "job-1"), ("side", "job-2"), ("top", "job-1"),
+    ]  # fmt: skip
+    rig.shows(frame(order=rig.orders[2][1]), result())
+    assert rig.last("job-1").status == "SUCCEEDED"
+    assert rig.withdrawn == [("top", "job-1")], "its first picture may have been the answer"
+    assert rig.last("job-2").status == "IN_PROGRESS"
+
+
+def test_a_camera_that_went_and_took_no_order_is_asked_as_before() -> None:
+    rig = Rig(takes_orders=False)
+    rig.ask("inspect", camera="top")
+    rig.jobs.camera_gone("top")
+    rig.takes_orders = True
+    rig.pass_s(1.0)
+    assert [order.job_id for _, order in rig.orders] == ["job-1"]
+    rig.shows(frame(order=rig.orders[0][1]), result())
+    assert rig.withdrawn == []
+
+
 def test_a_jump_of_the_wall_clock_is_no_time_that_an_inspection_has_used() -> None:
     rig = Rig()
     rig.ask("inspect", camera="top")
@@ -573,14 +598,18 @@ def test_a_benchmark_that_fails_says_why() -> None:
     assert code(rig.last()) is FailureCode.NPU_OUT_OF_MEMORY
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("measured", [3, {"p50Ms": np.float32(1)}, {"p50Ms": float("nan")}])
-def test_what_nobody_foresaw_fails_the_job_and_the_next_one_runs(measured: Any) -> None:
+def test_what_nobody_foresaw_fails_the_job_and_the_next_one_runs(
+    measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _args: crashed.set())
     rig = Rig()
     rig.measured.put(measured)
     rig.ask("benchmark")
     rig.settle(lambda: rig.last().status == "FAILED")
     assert code(rig.last()) is FailureCode.INTERNAL
+    assert crashed.wait(LONG_S)
     rig.measured.put({})
     rig.ask("benchmark", "job-2")
     rig.settle(lambda: rig.last("job-2").status == "SUCCEEDED")

@@ -16,6 +16,9 @@ from schemas.state import DesiredConfig
 MAX_BYTES = 262_144
 """Of the message, and of its configuration as the journal writes it: three of them fit in a journal."""
 
+_MOST_LEVELS = 16
+"""Settings have five. A journal nests what it holds deeper than the message did, and must be readable again."""
+
 _DOCUMENT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
@@ -28,6 +31,8 @@ def read(message: Incoming) -> DesiredConfig | Refusal:
         desired = DesiredConfig.model_validate_json(message.payload)
     except ValidationError as error:
         return _refused(error)
+    if _is_deeper(desired.config, _MOST_LEVELS):
+        return Refusal(FailureCode.CONFIG_INVALID, f"config: nested more than {_MOST_LEVELS} levels deep")
     if not _is_finite(desired.config):
         return Refusal(FailureCode.CONFIG_INVALID, "config: NaN and Infinity are no JSON")
     size = len(_DOCUMENT.dump_json(desired.config))
@@ -49,6 +54,13 @@ def _refused(error: ValidationError) -> Refusal:
     is_whole = not error.errors(include_url=False, include_input=False)[0]["loc"]
     text = "the message is no JSON object" if is_whole else refusal.text
     return replace(refusal, code=FailureCode.CONFIG_INVALID, text=text)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _is_finite(config: Mapping[str, Any]) -> bool:

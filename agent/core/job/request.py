@@ -42,9 +42,6 @@ def read_request(message: Incoming) -> JobRequest | Refusal | None:
         request = JobRequest.model_validate_json(message.payload)
     except ValidationError as error:
         return _malformed(error, "request", job_id)
-    except OverflowError:
-        # A time in the first or last hours of the calendar, and a zone that leads out of it.
-        return Refusal(FailureCode.COMMAND_INVALID, "deadline: no time that there is in UTC", job_id)
     return _checked(request, job_id)
 
 

@@ -18,6 +18,7 @@ BUDGET_S = 30.0
 class _Wish:
     since_s: float
     is_ordered: bool = False
+    is_repeated: bool = False
 
 
 class Inspections:
@@ -48,14 +49,25 @@ class Inspections:
         job = self._register.get(item.job_id)
         if job is None or job.request.type is not JobType.INSPECT or job.status is not JobStatus.IN_PROGRESS:
             return  # it has ended before its picture came
-        self._wishes.pop(item.job_id, None)
+        wish = self._wishes.pop(item.job_id, None)
+        if wish is not None and wish.is_repeated:
+            self._withdraw(job)  # its first picture was under way after all
         answer = Succeeded(item.details) if item.fault is None else Failed(item.fault, item.details)
         self._register.move(job, answer)
 
     def release(self, job: Job) -> None:
         """It has ended without a result."""
         if self._wishes.pop(job.job_id, None) is not None:
-            self._parts.withdraw(str(job.request.document["camera"]), job.job_id)
+            self._withdraw(job)
+
+    def camera_gone(self, job: Job) -> None:
+        """The camera's orders went with it: what takes its place is to be asked anew."""
+        wish = self._wishes.get(job.job_id)
+        if wish is not None and wish.is_ordered:
+            wish.is_ordered, wish.is_repeated = False, True
+
+    def _withdraw(self, job: Job) -> None:
+        self._parts.withdraw(str(job.request.document["camera"]), job.job_id)
 
 
 def answer_of(frame: Frame, result: Result) -> JobSaw | None:

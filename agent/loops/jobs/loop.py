@@ -100,6 +100,13 @@ class Jobs:
             case JobDone():
                 self._done(item)
 
+    def camera_gone(self, camera: str) -> None:
+        """It was taken away or replaced, and its orders with it."""
+        for job in self._register.open():
+            if job.request.type is JobType.INSPECT and job.request.document["camera"] == camera:
+                self._inspections.camera_gone(job)
+        self._go_on()
+
     def saw(self, frame: Frame, result: Result) -> None:
         """A result is committed. For the lanes' threads: quick, and never waits."""
         answer = answer_of(frame, result)
