@@ -27,7 +27,8 @@ from agent.core.desired_config.events import (
 )
 from agent.core.desired_config.machine import MOST_UNCLEAN_STARTS, MOVES, IllegalMove, Move, Turn, step
 from agent.core.desired_config.message import MAX_BYTES, fingerprint, read
-from agent.core.desired_config.state import ENDS, BadJournal, Configuration, Version, dump, load, report, running
+from agent.core.desired_config.state import ENDS, Configuration, Version, dump, load, report, running
+from agent.core.journal import BadJournal
 
 __all__ = [
     "ENDS",

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from agent.core.desired_config.message import fingerprint
+from agent.core.journal import BadJournal, parsed
 from schemas.base import Sha256
 from schemas.command import Failure
 from schemas.state import DesiredConfig, Phase, ReportedConfig
@@ -15,13 +16,7 @@ ENDS = frozenset({Phase.COMMITTED, Phase.REJECTED, Phase.ROLLED_BACK})
 """Nothing is under way: there is no candidate."""
 _PHASES = ENDS | {Phase.VERIFYING, Phase.PROBATION}
 
-MAX_JOURNAL_BYTES = 1_000_000
-
 Count = Annotated[int, Field(ge=0)]
-
-
-class BadJournal(ValueError):
-    """The journal's content is not a state that this version has written; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +65,7 @@ def dump(state: Configuration) -> bytes:
 
 def load(content: bytes) -> Configuration:
     """Raises BadJournal for what is no state of this format."""
-    if len(content) > MAX_JOURNAL_BYTES:
-        raise BadJournal(f"{len(content)} bytes; a journal has at most {MAX_JOURNAL_BYTES}")
-    try:
-        state = _JOURNAL.validate_json(content)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "journal"
-        raise BadJournal(f"{place}: {problem['msg']}"[:500]) from None
+    state = parsed(_JOURNAL, content)
     contradiction = _contradiction(state)
     if contradiction:
         raise BadJournal(contradiction)

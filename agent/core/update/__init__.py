@@ -16,6 +16,7 @@ Where the disk is full, effects in SAFE_UNJOURNALLED may run before the write is
 state comes to the same.
 """
 
+from agent.core.journal import BadJournal
 from agent.core.update.events import (
     SAFE_UNJOURNALLED,
     Booted,
@@ -36,7 +37,7 @@ from agent.core.update.events import (
     Verified,
 )
 from agent.core.update.machine import IllegalMove, step
-from agent.core.update.state import ENDS, BadJournal, ModelRef, Update, dump, first, load
+from agent.core.update.state import ENDS, ModelRef, Update, dump, first, load
 from agent.core.update.table import MOST_ATTEMPTS, MOST_UNCLEAN_STARTS, MOVES, TRIED, Turn
 from agent.core.update.views import inspecting, is_due, kept, pause_s, report
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
+from agent.core.journal import BadJournal, parsed
 from schemas.base import Id, Sha256
 from schemas.command import Failure
 from schemas.state import DesiredModel, Phase
@@ -12,14 +13,8 @@ from schemas.state import DesiredModel, Phase
 ENDS = frozenset(phase for phase in Phase if phase.is_end)
 """Nothing is under way: there is no candidate."""
 
-MAX_JOURNAL_BYTES = 1_000_000
-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
-
-
-class BadJournal(ValueError):
-    """The journal's content is not a state that this version has written; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +79,7 @@ def dump(update: Update) -> bytes:
 
 def load(content: bytes) -> Update:
     """Raises BadJournal for everything that `dump` of this format does not write."""
-    if len(content) > MAX_JOURNAL_BYTES:
-        raise BadJournal(f"{len(content)} bytes; a journal has at most {MAX_JOURNAL_BYTES}")
-    try:
-        update = _JOURNAL.validate_json(content)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "journal"
-        raise BadJournal(f"{place}: {problem['msg']}"[:500]) from None
+    update = parsed(_JOURNAL, content)
     contradiction = _contradiction(update)
     if contradiction:
         raise BadJournal(contradiction)
