@@ -65,7 +65,7 @@ class Judged:
 
 
 def draft(judged: Judged, origin: Origin, result_id: str, clock: Clock) -> Result:
-    """The result with a placeholder for its place in the sequence; `place` fills it in."""
+    """The result with a placeholder for its place in the sequence; `Fitted.placed` fills it in."""
     frame = judged.frame
     order = frame.order or _NO_ORDER
     frame_hw = (frame.picture.height_px, frame.picture.width_px)
@@ -117,10 +117,6 @@ def draft(judged: Judged, origin: Origin, result_id: str, clock: Clock) -> Resul
     )
 
 
-def place(result: Result, boot_id: str, sequence_number: int) -> Result:
-    return result.model_copy(update={"boot_id": boot_id, "sequence_number": sequence_number})
-
-
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A result that is small enough, written once: whoever commits it holds a lock, and only fills in its place."""
@@ -131,7 +127,7 @@ class Fitted:
     tail: bytes
 
     def placed(self, boot_id: Id, sequence_number: int) -> bytes:
-        """The bytes of `place(result, boot_id, sequence_number).to_json()`."""
+        """The JSON of the result with this place."""
         return self.head + _place_json(boot_id, sequence_number) + self.tail
 
 
@@ -153,11 +149,6 @@ def fitted(result: Result, max_bytes: int = MAX_INLINE_BYTES) -> Fitted:
     # No text can hold this by chance: its quotes would be escaped. Nothing before it has fields of these names.
     head, _, tail = written.partition(_place_json(result.boot_id, result.sequence_number))
     return Fitted(result, head, tail)
-
-
-def fit(result: Result, max_bytes: int = MAX_INLINE_BYTES) -> Result:
-    """The result of `fitted`."""
-    return fitted(result, max_bytes).result
 
 
 def _place_json(boot_id: Id, sequence_number: int) -> bytes:
