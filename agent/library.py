@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.adapters.bundle_fs import read_bundle
+from agent.adapters.bundle_fs import read_bundle, read_manifest
 from agent.adapters.golden_fs import read_golden
 from agent.build import Place, camera_plans, segmenter_of
 from agent.config import Settings
@@ -83,9 +83,9 @@ class Library:
         return needed is None or free is None or needed * lanes <= free * (1 - _FREE_SHARE_KEPT)
 
     def _installed(self) -> ModelRef:
-        """What the settings name; a placeholder that will never load where nothing usable is there."""
+        """What the settings name; a placeholder that will never load where there is no manifest."""
         try:
-            bundle = read_bundle(self._settings.model.bundle, self._target)
+            manifest, sha256 = read_manifest(self._settings.model.bundle)
         except Permanent:
             return _NOTHING  # a lane will tell why when it tries to load it
-        return ModelRef(bundle.manifest.name, bundle.manifest.version, bundle.manifest_sha256)
+        return ModelRef(manifest.name, manifest.version, sha256)

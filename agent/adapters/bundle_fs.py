@@ -7,6 +7,7 @@ from agent.core.bundle import Bundle
 from agent.core.fetch_plan import MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
 from agent.errors import Permanent
 from schemas.codes import FailureCode
+from schemas.manifest import Manifest
 from schemas.target import Target
 
 _CHUNK_BYTES = 1 << 20
@@ -18,11 +19,7 @@ def read_bundle(folder: Path, target: Target) -> Bundle:
     Errors: Permanent with MODEL_MISSING, MODEL_INVALID, MODEL_TOO_NEW, MODEL_WRONG_TARGET or MODEL_DIGEST_MISMATCH
     and what to do.
     """
-    raw = _read(folder / MANIFEST)
-    try:
-        manifest = parse_manifest(raw)
-    except Permanent as error:
-        raise Permanent(error.code, f"{folder / MANIFEST}: {error.text}") from error
+    manifest, manifest_sha256 = read_manifest(folder)
     variant = manifest.variant(target)
     if variant is None:
         offered = ", ".join(v.target for v in manifest.variants)
@@ -46,7 +43,19 @@ def read_bundle(folder: Path, target: Target) -> Bundle:
             FailureCode.MODEL_DIGEST_MISMATCH,
             f"{path} has SHA-256 {digest}, its manifest says {variant.sha256}: copy the bundle again",
         )
-    return Bundle(manifest, variant, str(path), str(folder), hashlib.sha256(raw).hexdigest())
+    return Bundle(manifest, variant, str(path), str(folder), manifest_sha256)
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest and its SHA-256; no other file is looked at. Errors: Permanent(MODEL_MISSING) and those of
+    `parse_manifest`.
+    """
+    path = folder / MANIFEST
+    raw = _read(path)
+    try:
+        return parse_manifest(raw), hashlib.sha256(raw).hexdigest()
+    except Permanent as error:
+        raise Permanent(error.code, f"{path}: {error.text}") from error
 
 
 def _read(path: Path) -> bytes:
