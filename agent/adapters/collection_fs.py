@@ -1,6 +1,5 @@
 """Pictures collected for training, in a folder for each job."""
 
-import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ import cv2
 from agent.core import vision
 from agent.core.frame import Picture
 from agent.core.job import Held
+from agent.disk import refusal
 from agent.errors import AgentError, Permanent, Retryable
 from schemas.codes import FailureCode
 
 _PICTURE, _ABOUT, _PARTIAL = ".png", ".json", ".partial"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Level 1 is three times as quick as the default and some percent larger.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
@@ -52,7 +51,7 @@ class FolderCollection:
             pictures = sum(path.suffix == _ABOUT for path in folder.iterdir())
             return Held(pictures, _size(folder))
         except OSError as error:
-            raise _typed(error) from error
+            raise _refusal(error) from error
 
     def save(self, job_id: str, name: str, picture: Picture, about: bytes) -> int:
         bgr = cv2.cvtColor(vision.to_rgb(picture), cv2.COLOR_RGB2BGR)
@@ -70,7 +69,7 @@ class FolderCollection:
                 picture_path.unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise _typed(error) from error
+            raise _refusal(error) from error
         self._used_bytes += size_bytes
         return size_bytes
 
@@ -78,20 +77,20 @@ class FolderCollection:
         try:
             paths = [path for path in self._of(job_id).iterdir() if path.suffix in {_PICTURE, _ABOUT}]
         except OSError as error:
-            raise _typed(error) from error
+            raise _refusal(error) from error
         return [path.name for path in sorted(paths, key=lambda path: (path.stem, path.suffix != _PICTURE))]
 
     def read(self, job_id: str, name: str) -> bytes:
         try:
             return (self._of(job_id) / name).read_bytes()
         except OSError as error:
-            raise _typed(error) from error
+            raise _refusal(error) from error
 
     def remove(self, job_id: str, name: str) -> None:
         try:
             (self._of(job_id) / name).unlink(missing_ok=True)
         except OSError as error:
-            raise _typed(error) from error
+            raise _refusal(error) from error
 
     def discard(self, job_id: str) -> None:
         try:
@@ -99,7 +98,7 @@ class FolderCollection:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _typed(error) from error
+            raise _refusal(error) from error
 
     def _of(self, job_id: str) -> Path:
         if not job_id.strip("."):
@@ -133,8 +132,5 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _typed(error: OSError) -> AgentError:
-    text = f"collected pictures: {error.strerror or error}: {error.filename}"
-    if error.errno in _FULL:
-        return Retryable(FailureCode.DISK_FULL, text, delay_s=60.0)
-    return Permanent(FailureCode.INTERNAL, text)
+def _refusal(error: OSError) -> AgentError:
+    return refusal(error, "collected pictures", delay_s=60.0)

@@ -1,20 +1,17 @@
 """The journal of the update machine: one small file that is whole after any crash."""
 
-import errno
-import hashlib
 import logging
-import os
 from pathlib import Path
 
-from agent.errors import AgentError, Permanent, Retryable
+from agent.disk import read_bounded, refusal, sealed, sync_folder, unsealed, write_durably
+from agent.errors import Permanent
 from schemas.codes import FailureCode
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1_000_000
 _MAGIC = b"rkfleet journal 1 "
-_HEAD_BYTES = len(_MAGIC) + 64 + 1
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MOST_RAW_BYTES = MAX_BYTES + 100
 
 
 class FileJournal:
@@ -38,10 +35,10 @@ class FileJournal:
             try:
                 raw = _raw(path)
             except OSError as error:
-                raise _typed(error) from error
+                raise refusal(error, "journal") from error
             if raw is None:
                 continue
-            content = _unwrapped(raw)
+            content = unsealed(raw, _MAGIC)
             if content is not None:
                 if garbled:
                     log.warning("%s is garbled: going on from %s", self._path, path)
@@ -58,14 +55,14 @@ class FileJournal:
             raise ValueError(f"{len(content)} bytes; a journal has at most {MAX_BYTES}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(self._partial, _wrapped(content))
+            write_durably(self._partial, sealed(content, _MAGIC))
             raw = _raw(self._path)
-            if raw is not None and _unwrapped(raw) is not None:  # never put garbage in the place of a whole copy
+            if raw is not None and unsealed(raw, _MAGIC) is not None:  # never put garbage in the place of a whole copy
                 self._path.replace(self._previous)
             self._partial.replace(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
-            raise _typed(error) from error
+            raise refusal(error, "journal") from error
 
 
 class StopMark:
@@ -81,7 +78,7 @@ class StopMark:
             was_left = self._path.exists() or not began.exists()
             began.touch()
             self._path.unlink(missing_ok=True)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             log.warning("%s: %s", self._path, error)
             return True
@@ -90,52 +87,14 @@ class StopMark:
     def leave(self) -> None:
         try:
             self._path.touch()
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             log.warning("%s: %s", self._path, error)
-
-
-def _wrapped(content: bytes) -> bytes:
-    return _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
-
-
-def _unwrapped(raw: bytes) -> bytes | None:
-    content = raw[_HEAD_BYTES:]
-    return content if raw == _wrapped(content) else None
 
 
 def _raw(path: Path) -> bytes | None:
     """Bounded, so that a file of any size is only garbled."""
     try:
-        with path.open("rb") as file:
-            return file.read(_HEAD_BYTES + MAX_BYTES + 1)
-    except FileNotFoundError:
-        return None
+        return read_bounded(path, _MOST_RAW_BYTES)
     except IsADirectoryError:
         return b""
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    try:
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)  # a full disk wants its bytes back
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _typed(error: OSError) -> AgentError:
-    text = f"journal: {error.strerror or error}: {error.filename}"
-    if error.errno in _FULL:
-        return Retryable(FailureCode.DISK_FULL, text, delay_s=5.0)
-    return Permanent(FailureCode.INTERNAL, text)

@@ -1,14 +1,13 @@
 """Bounds of a download, and what can go wrong with one mirror."""
 
-import errno
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.disk import is_full
 from agent.errors import AgentError, Permanent, Retryable
 from schemas.codes import FailureCode
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_DELAY_S = 60.0
 PASSING_DELAY_S = 5.0
 
@@ -68,6 +67,5 @@ def canceled() -> Retryable:
 
 def storage_failure(error: OSError, path: Path) -> AgentError:
     text = f"{path}: {error.strerror or error}"
-    if error.errno in _FULL:
-        return Retryable(FailureCode.DISK_FULL, text, delay_s=_FULL_DELAY_S)
-    return Retryable(FailureCode.INTERNAL, text, delay_s=_FULL_DELAY_S)
+    code = FailureCode.DISK_FULL if is_full(error) else FailureCode.INTERNAL
+    return Retryable(code, text, delay_s=_FULL_DELAY_S)

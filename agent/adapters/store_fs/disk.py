@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.disk import is_full
 from agent.errors import Permanent, Retryable
 from schemas.codes import FailureCode
 
 _CHUNK_BYTES = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS)
 _DELAY_S = 60.0
 
@@ -24,9 +24,9 @@ def faults_of(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in _FULL
+        code = FailureCode.DISK_FULL if is_full(error) else FailureCode.INTERNAL
         text = f"{error.filename or folder}: {error.strerror or error}"
-        raise Retryable(FailureCode.DISK_FULL if full else FailureCode.INTERNAL, text, delay_s=_DELAY_S) from error
+        raise Retryable(code, text, delay_s=_DELAY_S) from error
 
 
 def kind_of(path: Path) -> int | None:
