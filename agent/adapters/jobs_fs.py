@@ -59,10 +59,7 @@ class FolderJobBook:
 
     def _read(self, path: Path) -> Job | None:
         try:
-            content = unsealed(read_bounded(path, _MOST_BYTES) or b"")
-            if content is None:
-                raise BadJob("garbled")
-            return self._checked(load(content), path)
+            return self._checked(load(_content(path)), path)
         except (BadJob, IsADirectoryError) as error:
             aside = path.with_name(f"{path.name}{_CORRUPT}")
             path.replace(aside)
@@ -74,3 +71,10 @@ class FolderJobBook:
         if self._path(job.job_id) != path:
             raise BadJob(f"the file of another job than {job.job_id}")
         return job
+
+
+def _content(path: Path) -> bytes:
+    content = unsealed(read_bounded(path, _MOST_BYTES) or b"")
+    if content is None:
+        raise BadJob("garbled")
+    return content
