@@ -1,7 +1,7 @@
 """From settings to adapters: the parts of the composition that `run` and `check` share."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.adapters.camera_cv2 import CvCamera, Kind, VideoOptions
 from agent.adapters.camera_ffmpeg import FfmpegCamera, FfmpegOptions
@@ -9,18 +9,19 @@ from agent.adapters.camera_folder import FolderCamera, FolderOptions
 from agent.adapters.camera_synthetic import SyntheticCamera, SyntheticOptions
 from agent.adapters.mqtt_paho import LinkOptions, Tls
 from agent.adapters.segmenter_onnx import OnnxFactory
-from agent.adapters.segmenter_process import ProcessSegmenter
+from agent.adapters.segmenter_process import Interpreter, ProcessSegmenter
 from agent.adapters.segmenter_rknn import CORES, CoreMask, RknnFactory
 from agent.config import CameraSettings, Continuous, Settings
 from agent.core import rate
 from agent.core.bundle import Bundle
 from agent.core.result import Origin
-from agent.core.vision import Roi, View
+from agent.core.vision import Roi, ShapeRule, View
 from agent.core.watch import Rules
 from agent.errors import Permanent
 from agent.loops.capture import Plan
-from agent.loops.inspect import CameraPlan, Plans
-from agent.ports import Camera, Host, Segmenter, SegmenterFactory
+from agent.loops.inspect import CameraPlan, InputShape, Plans
+from agent.model_file import VerifiedFactory
+from agent.ports import Camera, Segmenter, SegmenterFactory
 from schemas.codes import FailureCode
 from schemas.result import Station
 from schemas.target import Target
@@ -30,14 +31,6 @@ log = logging.getLogger(__name__)
 
 _LIVE = frozenset({"rtsp", "v4l2", "ffmpeg"})
 _MASKS = {0: CoreMask.CORE_0, 1: CoreMask.CORE_1, 2: CoreMask.CORE_2}
-
-
-def target_of(settings: Settings, host: Host) -> Target:
-    """`auto` is the board's SoC, or `cpu` where there is none that we know."""
-    if settings.model.target != "auto":
-        return settings.model.target
-    soc = host.soc()
-    return Target(soc) if soc in set(Target) else Target.CPU
 
 
 def camera_of(settings: CameraSettings) -> Camera:
@@ -110,11 +103,13 @@ class Place:
 def segmenter_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
     """Load the model on one core, in a child process unless settings say otherwise. Raises AgentError."""
     factory: SegmenterFactory
+    library = {"onnx": "onnxruntime", "rknn": "rknnlite.api"}[bundle.variant.runtime]
     if bundle.variant.runtime == "onnx":
         factory = OnnxFactory(bundle.spec, settings.model.threads)
     else:
         has_many = CORES[place.target] > 1
         factory = RknnFactory(bundle.spec, place.target, _MASKS[place.core] if has_many else CoreMask.AUTO)
+    factory = VerifiedFactory(factory, bundle.path, bundle.variant.sha256, library)
     if not settings.model.isolate:
         return factory()
     return ProcessSegmenter(
@@ -123,7 +118,15 @@ def segmenter_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
         deadline_s=settings.model.deadline_s,
         load_deadline_s=settings.model.load_deadline_s,
         core=place.name,
+        interpreter=interpreter_of(settings),
     )
+
+
+def interpreter_of(settings: Settings) -> Interpreter:
+    """The Python of the children."""
+    command = settings.model.python or Interpreter().command
+    path = tuple(str(entry) for entry in settings.model.python_path) or None
+    return Interpreter(command, path)
 
 
 def camera_plans(settings: Settings, bundle: Bundle, topics: Topics) -> Plans:
@@ -137,7 +140,8 @@ def camera_plans(settings: Settings, bundle: Bundle, topics: Topics) -> Plans:
         for name in {"default", *settings.recipe}:
             try:
                 other = camera.model_copy(update={"recipe": name})
-                plans[camera.id, name] = _camera_plan(settings, other, bundle, topics)
+                plan = _camera_plan(settings, other, bundle, topics)
+                plans[camera.id, name] = replace(plan, shape=plans[camera.id, None].shape)
             except Permanent as error:
                 log.debug("recipe %s is of no use to this model: %s", name, error.text)
     return plans
@@ -163,7 +167,8 @@ def _camera_plan(settings: Settings, camera: CameraSettings, bundle: Bundle, top
         pixel_size_mm=camera.pixel_size_mm,
         classes=tuple(bundle.manifest.classes),
     )
-    return CameraPlan(view, recipe, origin, topics.result(camera.id))
+    rule = ShapeRule.of(bundle.manifest)
+    return CameraPlan(view, recipe, origin, topics.result(camera.id), InputShape(rule) if rule else None)
 
 
 def _rate_hz(settings: CameraSettings) -> float | None:

@@ -2,7 +2,8 @@
 
 import queue
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from agent.adapters.bundle_fs import read_bundle
 from agent.adapters.host_linux import LinuxHost
 from agent.adapters.mqtt_paho import PahoLink
 from agent.adapters.ticker_apscheduler import ApschedulerTicker
-from agent.build import Place, camera_of, camera_plans, link_options, segmenter_of, target_of
+from agent.build import Place, camera_of, camera_plans, link_options, segmenter_of
 from agent.config import CameraSettings, EveryInterval, OnCron, Settings
 from agent.core import vision
 from agent.core.outgoing import Outgoing
 from agent.core.rate import Cron, Interval
 from agent.errors import AgentError, Permanent
 from agent.ports import Connected, Disconnected, LinkEvent
+from agent.target import target_of
 from schemas.codes import FailureCode
 from schemas.topics import Topics
 
@@ -106,28 +108,46 @@ def _schedule(settings: Settings, camera: CameraSettings) -> None:
             ticker.add(camera.id, Cron(expression), lambda: None)
 
 
-def _broker(settings: Settings) -> str:
+@contextmanager
+def probe_link(
+    settings: Settings, purpose: str
+) -> Iterator[tuple[PahoLink, "queue.SimpleQueue[LinkEvent]", Connected]]:
+    """Connected to the broker, with whatever is reported later. A client of its own: with the agent's id it would
+    throw a running agent off. Errors: Permanent with the reason.
+    """
     topics = _topics(settings)
-    # A client of its own: with the agent's id it would throw a running agent off.
     options = link_options(settings, topics)
-    options = replace(options, client_id=f"{options.client_id}.check-{uuid.uuid4().hex[:8]}", session_expiry_s=0)
-    will = Outgoing(f"{topics.base}/event/check", b"")
+    client_id = f"{options.client_id}.{purpose}-{uuid.uuid4().hex[:8]}"
+    options = replace(options, client_id=client_id, session_expiry_s=0)
+    will = Outgoing(f"{topics.base}/event/{purpose}", b"")
     link = PahoLink(options, lambda: 0, lambda _number: will, lambda _topic, _size: None)
     events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
     link.start(events.put, lambda _message: None)
     where = f"{options.host}:{options.port}"
     try:
+        yield link, events, _connected(events, where)
+    finally:
+        link.stop(None, 1.0)
+
+
+def _connected(events: "queue.SimpleQueue[LinkEvent]", where: str) -> Connected:
+    try:
         event = events.get(timeout=BROKER_WITHIN_S)
     except queue.Empty:
         raise Permanent(FailureCode.BROKER_UNREACHABLE, f"{where} does not answer") from None
-    finally:
-        link.stop(None, 1.0)
     if isinstance(event, Connected):
-        return f"{where} takes us as {topics.node}, up to {event.receive_maximum} messages in flight"
+        return event
     code, reason = (
         (event.code, event.reason) if isinstance(event, Disconnected) else (FailureCode.INTERNAL, repr(event))
     )
     raise Permanent(code, f"{where}: {reason}; check [broker] and that the broker runs")
+
+
+def _broker(settings: Settings) -> str:
+    with probe_link(settings, "check") as (_link, _events, connected):
+        where = f"{settings.broker.host}:{settings.broker.port}"
+        most = connected.receive_maximum
+        return f"{where} takes us as {settings.station.node}, up to {most} messages in flight"
 
 
 def _host(folder: Path) -> LinuxHost:

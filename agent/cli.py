@@ -1,4 +1,4 @@
-"""`rkfleet-agent`: run, check, version."""
+"""`rkfleet-agent`: run, check, selftest, version."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
+from agent import read_ahead
 from agent.adapters.notify_systemd import Notify
 from agent.config import Settings, load
 from agent.errors import AgentError
@@ -21,8 +22,10 @@ _EXAMPLES = """\
 examples:
   rkfleet-agent check --config /etc/rkfleet/agent.toml
   rkfleet-agent run --config /etc/rkfleet/agent.toml
+  rkfleet-agent selftest --config /etc/rkfleet/agent.toml --json board.json
   RKFLEET_BROKER__HOST=10.0.0.5 rkfleet-agent run --config agent.toml
 """
+MOST_SELFTEST_S = 86_400.0
 _CONFIG = "/etc/rkfleet/agent.toml"
 
 
@@ -37,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error.text}\n")
         return 2
     _log(settings)
+    if options.command == "selftest":
+        return _selftest(settings, options)
     if options.command == "check":
         return _check(settings, as_json=options.json)
     return _run(settings, options.config.parent)
@@ -49,11 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|check|version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run|check|selftest|version")
     default = os.environ.get("RKFLEET_CONFIG", _CONFIG)
     texts = {
         "run": "inspect until SIGTERM or SIGINT",
         "check": "say in plain words what is wrong with settings, cameras, model and broker; exit 1 if anything is",
+        "selftest": "measure what only this board can tell: every core, heat, memory, cameras, broker, disk",
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -65,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "check":
             command.add_argument("--json", action="store_true", help="print the findings as JSON")
+        if name == "selftest":
+            _selftest_options(command)
     shown = commands.add_parser("version", help="print the versions of agent and runtimes")
     shown.add_argument("--json", action="store_true", help="print as JSON")
     return parser
@@ -80,6 +88,8 @@ def _version(*, as_json: bool) -> int:
 
 
 def _run(settings: Settings, folder: Path) -> int:
+    if read_ahead.SWITCH not in os.environ:
+        read_ahead.begin(settings)
     from agent.app import App  # noqa: PLC0415  `version` and a wrong setting answer without loading OpenCV
 
     stop = threading.Event()
@@ -107,6 +117,28 @@ def _check(settings: Settings, *, as_json: bool) -> int:
     else:
         sys.stdout.write("".join(f"{'ok   ' if f.ok else 'WRONG'} {f.what}: {f.text}\n" for f in findings))
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _selftest_options(command: argparse.ArgumentParser) -> None:
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=_positive, default=60.0, help="work on all cores for so long (default 60)")
+    length.add_argument("--minutes", type=_positive, help="the same in minutes; 60 tells whether memory grows")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the whole report, to keep or to send")
+    command.add_argument("--quiet", action="store_true", help="print nothing but what failed")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= MOST_SELFTEST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MOST_SELFTEST_S:g}")
+    return value
+
+
+def _selftest(settings: Settings, options: argparse.Namespace) -> int:
+    from agent.selftest import command  # noqa: PLC0415  as above
+
+    seconds = options.minutes * 60 if options.minutes else options.seconds
+    return command.run(settings, seconds, options.json, quiet=options.quiet)
 
 
 def _log(settings: Settings) -> None:

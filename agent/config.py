@@ -69,6 +69,12 @@ class Model(Section):
     cores: tuple[Annotated[int, Field(ge=0, le=2)], ...] = Field(default=(0,), min_length=1, max_length=3)
     threads: int = Field(default=1, ge=1, le=16)
     isolate: bool = True
+    python: tuple[str, ...] = ()
+    """The command of the Python that runs the children, where the NPU's library lives in another environment than the
+    agent's own; empty is the agent's own.
+    """
+    python_path: tuple[Path, ...] = ()
+    """Where that Python finds this package and what it needs; empty is the agent's own search path."""
     deadline_s: float = Field(default=2.0, gt=0, le=60)
     load_deadline_s: float = Field(default=30.0, gt=0, le=300)
     settle_s: float = Field(default=600.0, gt=0, le=86_400)
@@ -138,6 +144,8 @@ class CameraSettings(Section):
     """x, y, width, height in pixels of the camera's picture."""
     pixel_size_mm: float | None = Field(default=None, ge=1e-6, le=1000)
     recipe: Id = "default"
+    priority: int = Field(default=0, ge=0, le=9)
+    """Where the cores cannot keep up, pictures of the higher one are inspected first; no camera is starved."""
     trigger: Trigger = Continuous()
 
     @model_validator(mode="after")
@@ -149,6 +157,27 @@ class CameraSettings(Section):
 
 class Telemetry(Section):
     interval_s: float = Field(default=10.0, ge=0.5, le=3600)
+
+
+class Trust(Section):
+    """Whom the board believes, given to it when it is provisioned. Without this section, whoever may write to the
+    board's topics decides what it runs and does.
+
+    `root`: root metadata of the registry at `metadata_url`; models that its publisher has not signed are refused.
+    `controller_keys`: whose signature a desired state, a command and a job need.
+    """
+
+    root: Path | None = None
+    metadata_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$", max_length=1000)
+    controller_keys: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.root is None) != (self.metadata_url is None):
+            raise ValueError("root and metadata_url come together")
+        if self.root is None and self.controller_keys is None:
+            raise ValueError("name root and metadata_url, or controller_keys, or both")
+        return self
 
 
 class Config(Section):
@@ -165,6 +194,7 @@ class Settings(Section):
     storage: Storage = Storage()
     telemetry: Telemetry = Telemetry()
     config: Config = Config()
+    trust: Trust | None = None
     camera: tuple[CameraSettings, ...] = Field(min_length=1, max_length=32)
     recipe: dict[str, Recipe] = Field(default_factory=dict)
     timezone: str = "UTC"
@@ -209,7 +239,8 @@ def parse(document: Mapping[str, Any], folder: Path, origin: str) -> Settings:
         settings = Settings.model_validate(document)
     except ValidationError as error:
         raise Permanent(FailureCode.CONFIG_INVALID, f"{origin}: {_in_words(error)}") from error
-    model = settings.model.model_copy(update={"bundle": folder / settings.model.bundle})
+    python_path = tuple(folder / path for path in settings.model.python_path)
+    model = settings.model.model_copy(update={"bundle": folder / settings.model.bundle, "python_path": python_path})
     storage = settings.storage.model_copy(update={"data_dir": folder / settings.storage.data_dir})
     cameras = tuple(
         camera.model_copy(update={"source": str(folder / camera.source)})
@@ -217,7 +248,11 @@ def parse(document: Mapping[str, Any], folder: Path, origin: str) -> Settings:
         else camera
         for camera in settings.camera
     )
-    return settings.model_copy(update={"model": model, "storage": storage, "camera": cameras})
+    trust = settings.trust
+    if trust is not None:
+        paths = {"root": trust.root, "controller_keys": trust.controller_keys}
+        trust = trust.model_copy(update={name: path and folder / path for name, path in paths.items()})
+    return settings.model_copy(update={"model": model, "storage": storage, "camera": cameras, "trust": trust})
 
 
 def override(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:

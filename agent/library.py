@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.adapters.bundle_fs import read_bundle, read_manifest
+from agent.adapters.bundle_fs import choose_bundle, read_manifest
 from agent.adapters.golden_fs import read_golden
 from agent.build import Place, camera_plans, segmenter_of
 from agent.config import Settings
@@ -12,6 +12,7 @@ from agent.core.rknn_header import parse_header, require_target
 from agent.core.update import ModelRef
 from agent.errors import AgentError, Permanent
 from agent.loops.inspect import Loaded, Plans
+from agent.model_file import verify
 from agent.ports import Host, Store
 from schemas.target import Target
 from schemas.topics import Topics
@@ -49,14 +50,17 @@ class Library:
             return False
 
     def open(self, ref: ModelRef) -> Bundle:
-        """Errors: those of the store and of `read_bundle`."""
+        """The model's file is verified when it is loaded. Errors: those of the store and of `choose_bundle`."""
         folder = self._settings.model.bundle
         if ref != self.installed:
             folder = Path(self._store.open_bundle(ref.manifest_sha256))
-        return read_bundle(folder, self._target)
+        return choose_bundle(folder, self._target)
 
     def examine(self, bundle: Bundle) -> None:
-        """Errors: Permanent with MODEL_INVALID, MODEL_WRONG_TARGET, MODEL_TOO_NEW or CONFIG_INVALID."""
+        """Errors: Permanent with MODEL_INVALID, MODEL_WRONG_TARGET, MODEL_TOO_NEW, MODEL_DIGEST_MISMATCH or
+        CONFIG_INVALID.
+        """
+        verify(Path(bundle.path), bundle.variant.sha256)
         if bundle.variant.runtime == "rknn":
             with Path(bundle.path).open("rb") as file:
                 require_target(parse_header(file.read(_MOST_RKNN_BYTES)), self._target)

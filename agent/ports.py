@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from schemas.codes import FailureCode
 
 if TYPE_CHECKING:
     # A segmenter's child imports this module, and must not wait for pydantic.
+    from agent.core.command import Refusal
     from agent.core.fetch_plan import FetchPlan, Wanted
     from schemas.result import Evidence
     from schemas.state import DesiredModel
@@ -33,7 +34,8 @@ class Runtime:
 @dataclass(frozen=True, slots=True)
 class Segmentation:
     """Shapes: class_map (H, W) uint8, score (H, W) uint8 in 1/255: the softmax of the winning class where class_map is
-    not 0, and 0 where it is. The arrays are valid until the next call of `segment` on the same segmenter.
+    not 0, and 0 where it is. The arrays are valid until the next call of the same segmenter. Times are the picture's
+    own, or its share of a call that took several.
     """
 
     class_map: npt.NDArray[np.uint8]
@@ -46,7 +48,7 @@ class Segmenter(Protocol):
     """One model on one NPU core. Owned by one thread, never shared.
 
     Shapes: inputs are (H, W, 3) uint8 RGB, C-contiguous, in the order of the manifest's inputs, (H, W) one of
-    `shapes`.
+    `shapes`. `segment` is `segment_all` of one item.
     Errors: ShapeMismatch is Permanent(SHAPE_MISMATCH); no output, a timeout, a hang or a crash is Retryable with its
     NPU_* code, and the segmenter can be called again afterwards.
     """
@@ -57,7 +59,16 @@ class Segmenter(Protocol):
     @property
     def shapes(self) -> Sequence[tuple[int, int]]: ...
 
+    @property
+    def batch(self) -> int:
+        """The most pictures that one call takes."""
+
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation: ...
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        """Each item is the inputs of one picture: 1 to `batch` of them, all of one shape. All are answered, in their
+        order, or the call fails.
+        """
 
     def close(self) -> None:
         """Free the model's memory. A second call does nothing."""
@@ -83,6 +94,27 @@ class Camera(Protocol):
 
 SegmenterFactory = Callable[[], Segmenter]
 """Loads a model; raises AgentError. A factory for a child process must be picklable."""
+
+
+class Stage(Protocol):
+    """One part of a model that is split, in a process of its own.
+
+    Shapes: tensors are those that its StageSpec says it takes and gives, `shape` being the number of the model's input
+    shape; the last stage gives (1, C, H, W) logits or a (1, 1, H, W) class map. Outputs are valid until the next call.
+    Errors: as those of Segmenter.
+    """
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    def run(self, tensors: Sequence[npt.NDArray[Any]], shape: int) -> Sequence[npt.NDArray[Any]]: ...
+
+    def close(self) -> None:
+        """Free the memory. A second call does nothing."""
+
+
+StageFactory = Callable[[], Stage]
+"""As SegmenterFactory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,3 +369,10 @@ class Trust(Protocol):
     """
 
     def authorise(self, desired: "DesiredModel", stop: threading.Event) -> "FetchPlan": ...
+
+
+class Verifier(Protocol):
+    """Opens signed messages. Owned by control."""
+
+    def open(self, message: Incoming) -> "Incoming | Refusal":
+        """The message that was signed, in the place of its envelope. Never raises, whatever came."""

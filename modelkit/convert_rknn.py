@@ -25,8 +25,9 @@ class ConversionFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Paths are absolute. `mean` and `deviation` are baked into the models; `calibration` is a text file of PNG paths,
-    `simulate` the PNG files to run through the simulator of the first target.
+    """Paths are absolute. `mean` and `deviation` are baked into the models, for each of `inputs` pictures;
+    `calibration` is a text file with the PNG paths of one sample a line, `simulate` the PNG files of each sample to run
+    through the simulator of the first target. `algorithm` is the toolkit's: normal, mmse or kl_divergence.
     """
 
     onnx: str
@@ -34,8 +35,10 @@ class Job:
     deviation: float
     targets: tuple[str, ...]
     calibration: str
-    simulate: tuple[str, ...]
+    simulate: tuple[tuple[str, ...], ...]
     out: str
+    inputs: int = 1
+    algorithm: str = "normal"
 
 
 def make_environment(folder: Path) -> Path:
@@ -53,7 +56,8 @@ def make_environment(folder: Path) -> Path:
 
 
 def convert(job: Job, environment: Path) -> None:
-    """Write `TARGET.rknn` for each target, and `NAME.map.png` and `NAME.score.png` for each simulated picture.
+    """Write `TARGET.rknn` for each target, and `NAME.map.png` and `NAME.score.png` for each simulated
+    sample, NAME being that of its first picture.
 
     Raises ConversionFailed.
     """

@@ -1,5 +1,6 @@
-"""Run the `cpu` variant over samples and score it."""
+"""Run the `cpu` variant over samples and score it, by pixel, by region, and by DeepPCB's boxes."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -7,13 +8,25 @@ from typing import Final
 import numpy as np
 import onnxruntime as ort
 
+from agent.core.vision import View, regions
+from agent.core.vision.geometry import place
+from modelkit import boxes
 from modelkit.classmap import Map, best, kept
+from modelkit.data import Sample
+from modelkit.data.deeppcb import CLASSES, Box
+from modelkit.deeppcb_eval import BoxScore, Prediction, evaluate
 from modelkit.evaluate import Tally
-from modelkit.synthesise import CLASSES, Sample
-from schemas.manifest import Score
+from schemas.manifest import Letterbox, Score
 
-LEAST_SCORE: Final = 0.5
-LEAST_AREA_PX: Final = 10
+NEVER: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The manifest's postprocess steps: a pixel's least softmax, and a region's least area."""
+
+    least_score: float = 0.5
+    least_area_px: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +46,55 @@ class Measured:
     false_alarms: int
 
 
-def read_cpu(model: Path, samples: list[Sample], threads: int = 2) -> list[Reading]:
-    """What ONNX Runtime gives for each sample, which must have the model's input size."""
+def read_cpu(model: Path, samples: Sequence[Sample], roles: Sequence[str] = ("image",)) -> Iterator[Reading]:
+    """What ONNX Runtime gives for each sample, which must have the model's input size.
+
+    Raises ValueError for a sample of another size.
+    """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 2
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return [Reading(*best(np.asarray(session.run(None, {name: s.rgb[None]})[0])[0])) for s in samples]
+    specs = session.get_inputs()
+    for sample in samples:
+        if list(sample.image.shape[:2]) != list(specs[0].shape[1:3]):
+            raise ValueError(f"{sample.id} is of {sample.image.shape[:2]} px, the model takes {specs[0].shape[1:3]}")
+        pictures = (np.ascontiguousarray(each)[None] for each in sample.inputs(roles))
+        feed = {spec.name: each for spec, each in zip(specs, pictures, strict=True)}
+        yield Reading(*best(np.asarray(session.run(None, feed)[0])[0]))
 
 
-def measure(readings: list[Reading], samples: list[Sample]) -> Measured:
-    """Score the readings after the manifest's thresholds."""
+def measure(readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Thresholds) -> Measured:
+    """Score the readings after the thresholds."""
     tally, clean, false_alarms = Tally(len(CLASSES)), 0, 0
     for reading, sample in zip(readings, samples, strict=True):
-        final = kept(reading.winner, reading.score, LEAST_SCORE, LEAST_AREA_PX)
+        final = kept(reading.winner, reading.score, thresholds.least_score, thresholds.least_area_px)
         tally.add(final, sample.mask)
         if not sample.mask.any():
             clean += 1
             false_alarms += bool(final.any())
     return Measured(tally.score(CLASSES), clean, false_alarms)
+
+
+def predictions(reading: Reading, thresholds: Thresholds) -> list[Prediction]:
+    """Boxes of one picture, from the regions that the board itself would find in it."""
+    limit = max(1, round(255 * thresholds.least_score)) - 1
+    frame_hw = (reading.winner.shape[0], reading.winner.shape[1])
+    view = View(
+        tile_hw=frame_hw,
+        roi=None,
+        fit=Letterbox(),
+        clahe=None,
+        roles=("image",),
+        names=CLASSES,
+        limits=bytes([NEVER] + [limit] * (len(CLASSES) - 1)).ljust(256, bytes([NEVER])),
+        least_area_px=(thresholds.least_area_px,) * len(CLASSES),
+    )
+    placement = place(frame_hw, None, frame_hw, Letterbox(), even=False)
+    return boxes.draw(regions(reading.winner, reading.score, placement, view).regions, frame_hw)
+
+
+def measure_boxes(
+    readings: Mapping[str, Reading], truth: Mapping[str, Sequence[Box]], thresholds: Thresholds
+) -> BoxScore:
+    """DeepPCB's evaluation; both by sample id."""
+    return evaluate(truth, {name: predictions(reading, thresholds) for name, reading in readings.items()})

@@ -2,18 +2,23 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
 
 from agent.core.health import agreement
 from modelkit.convert_rknn import TARGETS, TOOLKIT
-from modelkit.measure import LEAST_AREA_PX, LEAST_SCORE, Measured, Reading, measure, read_cpu
-from modelkit.synthesise import BAR_GREY, CLASSES, COLOURS, PLATE_PX, Sample
+from modelkit.data import Sample
+from modelkit.data.deeppcb import CLASSES
+from modelkit.deeppcb_eval import BoxScore
+from modelkit.measure import Measured, Reading, measure, measure_boxes, read_cpu
+from modelkit.sources import Source
+from modelkit.synthesise import BAR_GREY, COLOURS
 from schemas.manifest import (
     Accuracy,
     Calibration,
@@ -41,25 +46,24 @@ SEVERITIES: Final = (
     Severity.MINOR,
 )
 GOLDEN_FRAMES: Final = 6
+_ROLES: Final[dict[str, Literal["image", "reference"]]] = {"image": "image", "reference": "reference"}
 _MARGIN: Final = 0.05
 """Runtimes round differently from release to release; a wrong model falls short by far more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a bundle is made of. `models` holds `TARGET.rknn`, `simulated` the readings of the validation pictures and
-    `golden_simulated` those of the candidates for golden frames.
+    """What a bundle is made of. `models` holds `TARGET.rknn`, `simulated` the readings of the source's validation
+    pictures and `golden_simulated` those of its candidates for golden frames, in order.
     """
 
     name: str
     version: str
     cpu: Path
     models: Path
-    validation: list[Sample]
-    simulated: list[Reading]
-    golden: list[Sample]
-    golden_simulated: list[Reading]
-    calibration: list[Sample]
+    source: Source
+    simulated: Sequence[Reading]
+    golden_simulated: Sequence[Reading]
     record: dict[str, Any]
 
 
@@ -69,6 +73,8 @@ class Packed:
     float32: Measured
     int8: Measured
     agreements: list[float]
+    boxes_float32: BoxScore | None = None
+    boxes_int8: BoxScore | None = None
 
 
 def pack(material: Material, folder: Path, now: datetime | None = None) -> Packed:
@@ -76,33 +82,48 @@ def pack(material: Material, folder: Path, now: datetime | None = None) -> Packe
     (folder / "golden").mkdir(parents=True)
     variants = [_variant(material.models / f"{target}.rknn", Target(target), folder) for target in TARGETS]
     variants.append(_variant(material.cpu, Target.CPU, folder))
+    source = material.source
     golden, agreements = _golden(material, folder)
-    float32 = measure(read_cpu(material.cpu, material.validation), material.validation)
-    int8 = measure(material.simulated, material.validation)
+    validation, boxes = source.validation(), source.boxes()
+    readings = list(read_cpu(material.cpu, validation, source.roles))
+    float32 = measure(readings, validation, source.thresholds)
+    int8 = measure(material.simulated, validation, source.thresholds)
+    names = [sample.id for sample in validation]
+    scored: list[BoxScore | None] = [None, None]
+    if boxes:
+        scored = [
+            measure_boxes(dict(zip(names, each, strict=True)), boxes, source.thresholds)
+            for each in (readings, material.simulated)
+        ]
+    shape = (source.size_px, source.size_px)
     manifest = Manifest(
         name=material.name,
         version=material.version,
         created_at=now or datetime.now(UTC),
-        description="Finds six kinds of etching faults on bare printed circuit boards, in colour or black and white.",
-        licence="Apache-2.0; trained on procedural pictures alone",
+        description=source.description + _in_words(scored[1]),
+        licence=source.licence,
         classes=_classes(),
-        inputs=[ModelInput(name="image", shapes=[(PLATE_PX, PLATE_PX)])],
+        inputs=[ModelInput(name=role, role=_ROLES[role], shapes=[shape]) for role in source.roles],
         preprocess=[Letterbox(fill=BAR_GREY)],
-        postprocess=[Threshold(min_score=LEAST_SCORE), LeastArea(px=LEAST_AREA_PX)],
+        postprocess=[
+            Threshold(min_score=source.thresholds.least_score),
+            LeastArea(px=source.thresholds.least_area_px),
+        ],
         output="logits",
         variants=variants,
         golden=golden,
-        accuracy=Accuracy(
-            dataset="procedural boards, validation seeds (a quarter of them conveyor pictures), after postprocessing",
-            images=len(material.validation),
-            float32=float32.score,
-            int8=int8.score,
-        ),
-        calibration=_calibration(material.calibration),
+        accuracy=Accuracy(dataset=source.dataset, images=len(validation), float32=float32.score, int8=int8.score),
+        calibration=_calibration(source.calibration()),
         lineage=_lineage(material.record),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n")
-    return Packed(manifest, float32, int8, agreements)
+    return Packed(manifest, float32, int8, agreements, *scored)
+
+
+def _in_words(boxes: BoxScore | None) -> str:
+    if boxes is None:
+        return ""
+    return f" Boxes by DeepPCB's evaluation, int8, unseen pictures: F {boxes.f1:.1%}, mAP {boxes.mean_ap:.1%}."
 
 
 def digest(path: Path) -> str:
@@ -134,7 +155,8 @@ def _golden(material: Material, folder: Path) -> tuple[Golden, list[float]]:
 
     A frame on which the two differ says little about a board: it would only force the bar down.
     """
-    floats = read_cpu(material.cpu, material.golden)
+    roles, samples = material.source.roles, material.source.golden()
+    floats = read_cpu(material.cpu, samples, roles)
     rated = []
     for index, (reading, reference) in enumerate(zip(floats, material.golden_simulated, strict=True)):
         seen = len(np.unique(reference.winner)) - 1
@@ -143,19 +165,23 @@ def _golden(material: Material, folder: Path) -> tuple[Golden, list[float]]:
     chosen = sorted(rated, key=lambda each: (-each[1], -each[0]))[:GOLDEN_FRAMES]
     frames = []
     for place, (_, _, index) in enumerate(chosen):
-        image, class_map = f"golden/{place}.png", f"golden/{place}.map.png"
-        cv2.imwrite(str(folder / image), material.golden[index].rgb[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        cv2.imwrite(str(folder / class_map), material.golden_simulated[index].winner, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        digests = {name: digest(folder / name) for name in (image, class_map)}
-        frames.append(GoldenFrame(inputs=[image], class_map=class_map, sha256=digests))
+        names = [f"golden/{place}.png" if role == "image" else f"golden/{place}.{role}.png" for role in roles]
+        class_map = f"golden/{place}.map.png"
+        pictures = [each[:, :, ::-1] for each in samples[index].inputs(roles)]
+        for name, picture in zip(
+            [*names, class_map], [*pictures, material.golden_simulated[index].winner], strict=True
+        ):
+            cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        digests = {name: digest(folder / name) for name in (*names, class_map)}
+        frames.append(GoldenFrame(inputs=names, class_map=class_map, sha256=digests))
     agreements = [round(value, 4) for value, _, _ in chosen]
     bar = np.floor((min(agreements) - _MARGIN) * 100) / 100
     return Golden(frames=frames, least_agreement=float(max(0.0, bar))), agreements
 
 
-def _calibration(samples: list[Sample]) -> Calibration:
-    means = [float(s.rgb.mean()) for s in samples]
-    spreads = [float(s.rgb.std()) for s in samples]
+def _calibration(samples: Sequence[Sample]) -> Calibration:
+    means = [float(s.image.mean()) for s in samples]
+    spreads = [float(s.image.std()) for s in samples]
     return Calibration(
         images=len(samples),
         brightness_range=(round(min(means), 1), round(max(means), 1)),
@@ -164,10 +190,12 @@ def _calibration(samples: list[Sample]) -> Calibration:
 
 
 def _lineage(record: dict[str, Any]) -> Lineage:
-    plan: dict[str, Any] = record["plan"] | {"start": Path(record["plan"]["start"]).parent.name}
+    plan: dict[str, Any] = record["plan"]
+    flat = {key: " ".join(map(str, value)) if isinstance(value, tuple | list) else value for key, value in plan.items()}
+    flat["start"] = Path(plan["start"]).parent.name
     return Lineage(
-        architecture=f"U-Net, {plan['base']} base channels, stride-2 stem, 4 levels, transposed-convolution head",
+        architecture=f"{plan['architecture']}, width {plan['width']}",
         parameters=int(record["parameters"]),
         quantisation="ptq",
-        training={**plan, "bestStep": int(record["step"]), "bestMiou": round(float(record["miou"]), 4)},
+        training={**flat, "bestStep": int(record["step"]), "bestMiou": round(float(record["miou"]), 4)},
     )

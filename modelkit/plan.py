@@ -10,21 +10,26 @@ DEVIATION: Final = 64.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`steps` batches of `batch` crops of `crop_px`; the rate rises for a twentieth of them, then falls as a cosine.
+    """`steps` batches of `batch` crops of `crop_px`. The rate rises over the first fiftieth, then falls as a cosine.
 
-    `plates` boards are drawn for training; `validate_every` is in steps.
-    A defect's pixel counts `emphasis` times another's at first. `start` is a checkpoint to begin from, if any.
+    `architecture` and `width` are those of `modelkit.models`; `roles` are the inputs. `emphasis`: how many times
+    another pixel's a defect's counts at first and at the end. The running mean of the weights forgets all but
+    `mean_decay` a step. `faults` scales the shares of crops with light, noise, misplacement and the like of their own.
+    `validate_every` is in steps. `start` is a checkpoint of the same network to begin from, if any.
     """
 
-    base: int = 16
-    steps: int = 3000
-    batch: int = 12
+    classes: int = 7
+    architecture: str = "pair-unet"
+    roles: tuple[str, ...] = ("image", "reference")
+    width: int = 24
+    steps: int = 6000
+    batch: int = 16
     crop_px: int = 160
-    plates: int = 1000
-    rate: float = 5e-3
+    rate: float = 4e-3
+    emphasis: tuple[float, float] = (12.0, 1.5)
+    mean_decay: float = 0.998
+    faults: float = 1.0
+    validate_every: int = 400
     seed: int = 1
-    validate_every: int = 300
-    validation_images: int = 48
     threads: int = 1
-    emphasis: float = 60.0
     start: str = ""

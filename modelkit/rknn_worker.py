@@ -18,13 +18,14 @@ from modelkit.classmap import best
 
 def _build(job: dict[str, Any], target: str) -> RKNN:
     rknn = RKNN(verbose=False)
-    channels = 3
+    channels, inputs = 3, job["inputs"]
     steps = (
         lambda: rknn.config(
-            mean_values=[[job["mean"]] * channels],
-            std_values=[[job["deviation"]] * channels],
+            mean_values=[[job["mean"]] * channels] * inputs,
+            std_values=[[job["deviation"]] * channels] * inputs,
             target_platform=target,
             quantized_dtype="w8a8",
+            quantized_algorithm=job["algorithm"],
         ),
         lambda: rknn.load_onnx(model=job["onnx"]),
         lambda: rknn.build(do_quantization=True, dataset=job["calibration"]),
@@ -38,18 +39,18 @@ def _build(job: dict[str, Any], target: str) -> RKNN:
     return rknn
 
 
-def _simulate(rknn: RKNN, pictures: list[str], out: Path) -> None:
-    """Write `NAME.map.png` and `NAME.score.png` for each picture."""
+def _simulate(rknn: RKNN, samples: list[list[str]], out: Path) -> None:
+    """Write `NAME.map.png` and `NAME.score.png` for each sample, NAME being that of its first picture."""
     if rknn.init_runtime() != 0:
         raise SystemExit("the simulator does not start; see the log above")
-    for path in pictures:
-        rgb = np.ascontiguousarray(np.asarray(cv2.imread(path), np.uint8)[:, :, ::-1])
-        outputs = rknn.inference(inputs=[rgb[None]], data_format=["nhwc"])
+    for paths in samples:
+        pictures = [np.ascontiguousarray(np.asarray(cv2.imread(path), np.uint8)[None, :, :, ::-1]) for path in paths]
+        outputs = rknn.inference(inputs=pictures, data_format=["nhwc"] * len(pictures))
         if outputs is None:
-            raise SystemExit(f"the simulator gave nothing for {path}; see the log above")
+            raise SystemExit(f"the simulator gave nothing for {paths[0]}; see the log above")
         winner, score = best(np.asarray(outputs[0], np.float32)[0])
-        cv2.imwrite(str(out / f"{Path(path).stem}.map.png"), winner)
-        cv2.imwrite(str(out / f"{Path(path).stem}.score.png"), score)
+        cv2.imwrite(str(out / f"{Path(paths[0]).stem}.map.png"), winner)
+        cv2.imwrite(str(out / f"{Path(paths[0]).stem}.score.png"), score)
 
 
 def main() -> None:

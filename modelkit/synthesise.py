@@ -1,7 +1,7 @@
 """Pictures with exact masks for training and measurement, from procedural boards; nothing is read or downloaded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,33 +13,24 @@ from agent.core.frame import Pixels
 from agent.core.vision.boards import artwork, shoot
 from agent.core.vision.boards.conveyor import Conveyor
 from agent.core.vision.boards.defects import Defect, flaw
-
-Mask = npt.NDArray[np.uint8]
+from modelkit.data import Mask, Sample
 
 PLATE_PX: Final = 512
 BAR_GREY: Final = 114
 """What letterboxing fills with; the manifest's preprocess says the same."""
-CLASSES: Final = ("background", "open", "short", "mousebite", "spur", "spurious-copper", "pin-hole")
 _TRAINING, _VALIDATION, _CALIBRATION = 1_000_000, 2_000_000, 3_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """A board before the camera: (H, W) uint8 of materials, and of defect classes; `spots` (N, 2) are the (x, y) of
-    pixels of defects.
+    """A board before the camera: (H, W) uint8 of materials, of materials without the faults, and of defect classes;
+    `spots` (N, 2) are the (x, y) of pixels of defects.
     """
 
     ground: Mask
+    golden: Mask
     mask: Mask
     spots: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """(H, W, 3) uint8 RGB and (H, W) uint8 of class ids."""
-
-    rgb: Pixels
-    mask: Mask
 
 
 def plate(seed: int, good_share: float = 0.35) -> Plate:
@@ -50,23 +41,47 @@ def plate(seed: int, good_share: float = 0.35) -> Plate:
     kinds = [] if good else [Defect(int(k)) for k in rng.integers(1, 7, int(rng.integers(5, 20)))]
     flawed = flaw(art, rng, kinds, float(rng.uniform(1.2, 2.1)))
     spots = np.argwhere(flawed.mask)[:, ::-1]
-    return Plate(shoot.materials(art, flawed.copper), flawed.mask, spots)
+    return Plate(shoot.materials(art, flawed.copper), shoot.materials(art, art.copper), flawed.mask, spots)
 
 
-def view(
-    board: Plate, rng: np.random.Generator, size_px: int, aimed_share: float = 0.0, binarised_share: float = 0.4
-) -> Sample:
-    """A camera's look at a part of the board: turned, scaled, lit; sometimes past its edge, sometimes letterboxed.
-
-    In `aimed_share` of cases it is aimed at a defect, if the board has any: small crops would mostly miss them.
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """How boards are looked at. In `aimed_share` of cases the camera is aimed at a defect, if the board has any: small
+    crops would mostly miss them. `paired` adds the reference: the board without its faults, from nearly the same place.
     """
-    matrix = _placement(board, rng, size_px, aimed_share)
-    look = shoot.random_look(rng, binarised_share)
+
+    size_px: int = PLATE_PX
+    aimed_share: float = 0.0
+    binarised_share: float = 0.4
+    paired: bool = False
+
+
+def view(board: Plate, rng: np.random.Generator, shots: Shots, name: str = "") -> Sample:
+    """A camera's look at a part of the board: turned, scaled, lit; sometimes past its edge, sometimes letterboxed."""
+    size_px = shots.size_px
+    matrix = _placement(board, rng, size_px, shots.aimed_share)
+    look = shoot.random_look(rng, shots.binarised_share)
     rgb = shoot.expose(shoot.paint(board.ground, matrix, look, size_px, size_px), look, rng)
     mask = shoot.place(board.mask, matrix, size_px, size_px)
+    layers = [rgb, mask]
+    if shots.paired:
+        layers.append(_reference(board, matrix, look, size_px, rng.spawn(1)[0]))
     if rng.random() < 0.12:
-        _letterbox_bars(rgb, mask, rng)
-    return Sample(rgb, mask)
+        _letterbox_bars(layers, mask, rng)
+    return Sample(name, rgb, mask, layers[2] if shots.paired else None)
+
+
+def _reference(
+    board: Plate, matrix: npt.NDArray[np.float64], look: shoot.Look, size_px: int, rng: np.random.Generator
+) -> Pixels:
+    """Taken at another time: light, blur and noise of its own, and off by up to about a pixel."""
+    moved = matrix.copy()
+    moved[:, 2] += np.clip(rng.normal(0, 0.4, 2), -1.2, 1.2)
+    middle, right, bottom = look.gain
+    if not look.binarised:
+        middle *= float(rng.uniform(0.85, 1.15))
+    other = replace(look, blur_px=look.blur_px * float(rng.uniform(0.8, 1.25)), gain=(middle, right, bottom))
+    return shoot.expose(shoot.paint(board.golden, moved, other, size_px, size_px), other, rng)
 
 
 def _placement(board: Plate, rng: np.random.Generator, size_px: int, aimed_share: float) -> npt.NDArray[np.float64]:
@@ -85,23 +100,24 @@ def _placement(board: Plate, rng: np.random.Generator, size_px: int, aimed_share
     return np.concatenate([turn, shift[:, None]], axis=1)
 
 
-def _letterbox_bars(rgb: Pixels, mask: Mask, rng: np.random.Generator) -> None:
-    """Grey over one side, as at the edge of a letterboxed picture."""
-    size = rgb.shape[0]
+def _letterbox_bars(layers: list[Pixels], mask: Mask, rng: np.random.Generator) -> None:
+    """Grey over one side of all pictures, as at the edge of a letterboxed one."""
+    size = mask.shape[0]
     first, last = sorted((int(rng.integers(size // 2)), 0) if rng.random() < 0.5 else (size - 1, int(size * 0.6)))
     along = np.s_[first:last] if rng.random() < 0.5 else np.s_[:, first:last]
-    rgb[along], mask[along] = BAR_GREY, 0
+    for layer in layers:
+        layer[along] = 0 if layer is mask else BAR_GREY
 
 
-def training(seed: int, plates: int, size_px: int, aimed_share: float = 0.7) -> Iterator[Sample]:
-    """Endless views of `plates` boards; boards are drawn once and kept (0.5 MB each)."""
+def training(seed: int, plates: int, shots: Shots) -> Iterator[Sample]:
+    """Endless views of `plates` boards; boards are drawn once and kept (0.8 MB each)."""
     rng = np.random.default_rng(seed)
     stock: dict[int, Plate] = {}
     while True:
         index = _TRAINING + int(rng.integers(plates))
         if index not in stock:
             stock[index] = plate(index)
-        yield view(stock[index], rng, size_px, aimed_share)
+        yield view(stock[index], rng, shots)
 
 
 def validation(count: int, size_px: int = PLATE_PX, first: int = 0) -> list[Sample]:
@@ -114,14 +130,22 @@ def calibration(count: int, size_px: int = PLATE_PX) -> list[Sample]:
     return _fixed(_CALIBRATION, count, size_px)
 
 
+def pairs(count: int, shots: Shots, first: int = 0) -> list[Sample]:
+    """Fixed pictures with their references, of boards with faults."""
+    shots = replace(shots, paired=True)
+    seeds = range(_VALIDATION + first, _VALIDATION + first + count)
+    return [view(plate(seed, good_share=0), np.random.default_rng(seed), shots, str(seed)) for seed in seeds]
+
+
 def _fixed(first: int, count: int, size_px: int) -> list[Sample]:
     out = []
     for index in range(count):
+        seed = first + index
         if index % 4 == 3:
-            shot = Conveyor(first + index, 720, 960).frame(int(np.random.default_rng(first + index).integers(400)))
-            out.append(letterboxed(Sample(shot.rgb, shot.mask), size_px))
+            shot = Conveyor(seed, 720, 960).frame(int(np.random.default_rng(seed).integers(400)))
+            out.append(letterboxed(Sample(str(seed), shot.rgb, shot.mask), size_px))
         else:
-            out.append(view(plate(first + index), np.random.default_rng(first + index), size_px))
+            out.append(view(plate(seed), np.random.default_rng(seed), Shots(size_px), str(seed)))
     return out
 
 
@@ -132,20 +156,25 @@ def letterboxed(sample: Sample, size_px: int) -> Sample:
     inner = max(1, round(wide * scale)), max(1, round(high * scale))
     top, left = (size_px - inner[1]) // 2, (size_px - inner[0]) // 2
     within = np.s_[top : top + inner[1], left : left + inner[0]]
-    rgb = np.full((size_px, size_px, 3), BAR_GREY, np.uint8)
+
+    def boxed(picture: Pixels) -> Pixels:
+        out = np.full((size_px, size_px, 3), BAR_GREY, np.uint8)
+        out[within] = cv2.resize(np.ascontiguousarray(picture), inner, interpolation=cv2.INTER_LINEAR)
+        return out
+
     mask = np.zeros((size_px, size_px), np.uint8)
-    rgb[within] = cv2.resize(sample.rgb, inner, interpolation=cv2.INTER_LINEAR)
     mask[within] = cv2.resize(sample.mask, inner, interpolation=cv2.INTER_NEAREST)
-    return Sample(rgb, mask)
+    reference = None if sample.reference is None else boxed(sample.reference)
+    return Sample(sample.id, boxed(sample.image), mask, reference)
 
 
 def write(samples: list[Sample], folder: Path) -> None:
     """Write `NNNN.png`, `NNNN_mask.png` and one `sheet.png` with the defects framed."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, sample in enumerate(samples):
-        cv2.imwrite(str(folder / f"{index:04d}.png"), sample.rgb[:, :, ::-1])
+        cv2.imwrite(str(folder / f"{index:04d}.png"), sample.image[:, :, ::-1])
         cv2.imwrite(str(folder / f"{index:04d}_mask.png"), sample.mask)
-    cv2.imwrite(str(folder / "sheet.png"), sheet([framed(s.rgb, s.mask) for s in samples[:16]])[:, :, ::-1])
+    cv2.imwrite(str(folder / "sheet.png"), sheet([framed(s.image, s.mask) for s in samples[:16]])[:, :, ::-1])
 
 
 COLOURS: Final = ("#000000", "#e6194b", "#f58231", "#4363d8", "#911eb4", "#ffe119", "#42d4f4")

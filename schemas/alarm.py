@@ -15,7 +15,7 @@ class AlarmSeverity(StrEnum):
 
 
 class AlarmSource(Wire):
-    """What the alarm is about: a camera's id, `agent`, `spool`, a lane."""
+    """What the alarm is about: a camera's id, `agent`, `spool`, a lane such as `core-0`."""
 
     source: Id
     text: Text

@@ -15,6 +15,17 @@ _PARAMETERS = {
     "code": "A failure code.",
 }
 
+_SIGNED = {
+    "name": "signed",
+    "summary": "The message of this channel with the controller's signature. A board whose info has the capability "
+    "`signed` takes no other.",
+    "contentType": "application/json",
+    "payload": {
+        "schemaFormat": "application/schema+json;version=draft-07",
+        "schema": {"$ref": "json/signed.json"},
+    },
+}
+
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schema 2020-12 by the name of the message or document."""
@@ -27,6 +38,8 @@ def json_schemas() -> dict[str, dict[str, Any]]:
 
 def _channel(entry: Entry) -> dict[str, Any]:
     message = {entry.name: {"$ref": f"#/components/messages/{entry.name}"}}
+    if entry.direction == "board receives":
+        message["signed"] = {"$ref": "#/components/messages/signed"}
     if not entry.address:
         return {"address": None, "description": "The response topic of the command.", "messages": message}
     address = f"{ROOT}/{{site}}/{{node}}/{entry.address}"
@@ -77,5 +90,6 @@ def document(version: str) -> dict[str, Any]:
                 }
                 for entry in MESSAGES
             }
+            | {"signed": _SIGNED}
         },
     }

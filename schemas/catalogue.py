@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from schemas.alarm import Alarm, Event
 from schemas.command import CancelUpdate, Lot, Ping, Rebirth, Replay, Reply
+from schemas.envelope import ControllerKeys, Envelope
 from schemas.job import (
     BenchmarkDocument,
     BenchmarkOutput,
@@ -24,7 +25,9 @@ from schemas.job import (
 )
 from schemas.manifest import Manifest
 from schemas.recipe import Recipe
+from schemas.registry import ModelTarget
 from schemas.result import Result
+from schemas.selftest import SelfTest
 from schemas.state import DesiredConfig, DesiredModel, ReportedConfig, ReportedModel
 from schemas.status import Info, Status
 from schemas.telemetry import HostTelemetry, InspectionTelemetry, SpoolTelemetry
@@ -155,6 +158,9 @@ MESSAGES: tuple[Entry, ...] = (
 )
 
 DOCUMENTS: dict[str, type[BaseModel]] = {
+    "signed": Envelope,
+    "controller-keys": ControllerKeys,
+    "registry-target": ModelTarget,
     "manifest": Manifest,
     "recipe": Recipe,
     "job-inspect-document": InspectDocument,
@@ -168,5 +174,6 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "job-restart-document": RestartDocument,
     "job-restart-output": RestartOutput,
     "collected-picture": CollectedPicture,
+    "selftest": SelfTest,
 }
 """What is published as JSON Schema and is no message."""

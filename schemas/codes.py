@@ -23,6 +23,7 @@ class FailureCode(StrEnum):
     NPU_HUNG = "npu-hung"
     NPU_CRASHED = "npu-crashed"
     NPU_OUT_OF_MEMORY = "npu-out-of-memory"
+    NPU_CORE_OUT = "npu-core-out"
     SHAPE_MISMATCH = "shape-mismatch"
     # storage
     SPOOL_FULL = "spool-full"

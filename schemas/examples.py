@@ -28,6 +28,8 @@ from schemas.status import CameraInfo, Info, Location, ModelInfo, Presence, Stat
 from schemas.target import Target
 from schemas.telemetry import (
     CameraCounters,
+    CoreCounters,
+    CoreState,
     HostTelemetry,
     InspectionTelemetry,
     Latency,
@@ -96,7 +98,10 @@ EXAMPLES: dict[str, Wire | Strict] = {
         cameras={"top": CameraCounters(state="live", captured=600, inspected=300, dropped=300, failed=0, reconnects=0,
                                        rate_hz=5.0)},
         latency_ms={"segment": Latency(count=50, p50=37.1, p95=39.5, p99=41.0, max=44.2)},
-        results_by_evaluation={"OK": 40, "NOT_OK": 9, "NOT_DECIDABLE": 1}, segmenter_restarts=0, model=_MODEL,
+        results_by_evaluation={"OK": 40, "NOT_OK": 9, "NOT_DECIDABLE": 1}, segmenter_restarts=2,
+        cores={"core-0": CoreCounters(state=CoreState.WORKING, inspected=291, faults=0, restarts=0, p50_ms=37.1),
+               "core-1": CoreCounters(state=CoreState.OUT, inspected=6, faults=3, restarts=2)},
+        model=_MODEL,
     ),
     "telemetry-spool": SpoolTelemetry(boot_id=_BOOT, time=_T, pending=2, pending_results=2, oldest_s=0.1,
                                       used_bytes=1_048_576, dropped_telemetry=0, dead=0, published=301),

@@ -4,12 +4,15 @@ A bundle is a folder: `manifest.json`, one model file a variant, and the golden 
 forward slashes, and never leave the folder.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from schemas.base import Id, Sha256, Strict, Text, UtcTime
+from schemas.stages import BundlePath, ModelFile, Stage, check_chain, check_shapes
 from schemas.target import Target
 
 
@@ -20,14 +23,6 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
-def _inside(path: str) -> str:
-    parts = path.split("/")
-    if "\\" in path or "\0" in path or any(part in {"", ".", ".."} for part in parts):
-        raise ValueError("must be a relative path inside the bundle")
-    return path
-
-
-BundlePath = Annotated[str, Field(max_length=200), AfterValidator(_inside)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -76,6 +71,28 @@ class Clahe(Strict):
     grid: int = Field(default=8, ge=1, le=64)
 
 
+class Adaptive(Strict):
+    """A busy scene gets a larger input: the shapes of `inputs`, by rising area, and the complexities that part them.
+
+    Complexity is the share of the picture, 0 to 1, that is structure. `thresholds` rise, one fewer than there are
+    shapes; the larger shape of a pair is asked for from threshold + `hysteresis` on, the smaller one below threshold -
+    `hysteresis`. A picture that asks for a larger shape gets it at once; a smaller one comes with the last of
+    `hold_frames` pictures in a row that ask for it. Each camera begins with the preferred shape.
+    """
+
+    thresholds: list[Ratio] = Field(min_length=1, max_length=7)
+    hysteresis: float = Field(default=0.05, ge=0, le=0.5)
+    hold_frames: int = Field(default=3, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _can_be_passed(self) -> Self:
+        if any(high - low <= 2 * self.hysteresis for low, high in pairwise(self.thresholds)):
+            raise ValueError("adaptive: each threshold must lie above the one before by more than twice the hysteresis")
+        if self.thresholds[0] - self.hysteresis <= 0 or self.thresholds[-1] + self.hysteresis > 1:
+            raise ValueError("adaptive: thresholds with their hysteresis must lie above 0 and not above 1")
+        return self
+
+
 PreprocessStep = Annotated[Letterbox | Tile | Clahe, Field(discriminator="op")]
 
 
@@ -98,17 +115,34 @@ class LeastArea(Strict):
 PostprocessStep = Annotated[Threshold | LeastArea, Field(discriminator="op")]
 
 
-class Variant(Strict):
-    """The model's file for one target."""
+class Variant(ModelFile):
+    """The model's file for one target; of a model in stages, that of the last one."""
 
     target: Target
     runtime: Literal["rknn", "onnx"]
     toolkit_version: str = Field(max_length=64)
     dtype: Literal["int8", "float16", "float32"]
-    file: BundlePath
-    bytes: int = Field(gt=0)
-    sha256: Sha256
     memory_bytes: int | None = Field(default=None, gt=0)
+    batch: int = Field(default=1, ge=1, le=64)
+    """The most pictures that the file takes in one call: inputs are then (N, H, W, 3), outputs (N, C, H, W), N up to
+    this or, where the file has it fixed, always this. Stages take one picture each; of them it is how many pictures of
+    one call are under way at once.
+    """
+    stages: list[Stage] | None = Field(default=None, min_length=2, max_length=4)
+
+    @model_validator(mode="after")
+    def _ends_with_its_file(self) -> Self:
+        if self.stages is None:
+            return self
+        check_chain(self.stages)
+        last = self.stages[-1]
+        if (last.file, last.bytes, last.sha256, last.runtime) != (self.file, self.bytes, self.sha256, self.runtime):
+            raise ValueError("stages: file, bytes, sha256 and runtime of the variant are those of the last stage")
+        return self
+
+    def files(self) -> Sequence[ModelFile]:
+        """All files that the variant needs, the paths all different."""
+        return self.stages or [self]
 
 
 class GoldenFrame(Strict):
@@ -171,6 +205,8 @@ class Manifest(Strict):
     postprocess: list[PostprocessStep] = Field(default_factory=list)
     output: Literal["logits", "classMap"]
     """Logits are (1, C, H, W) float; a class map is (1, 1, H, W) integer."""
+    adaptive: Adaptive | None = None
+    """Without it the preferred shape is the only one that is used."""
     variants: list[Variant] = Field(min_length=1)
     golden: Golden
     accuracy: Accuracy
@@ -187,11 +223,29 @@ class Manifest(Strict):
         targets = [v.target for v in self.variants]
         if len(set(targets)) != len(targets):
             raise ValueError("one variant a target")
+        for variant in self.variants:
+            check_shapes(variant.stages or [], len(self.inputs[0].shapes))
         if sum(step.op in {"letterbox", "tile"} for step in self.preprocess) != 1:
             raise ValueError("preprocess needs exactly one of letterbox and tile")
         for step in self.postprocess:
             if unknown := set(step.per_class) - set(names):
                 raise ValueError(f"perClass names unknown classes: {', '.join(sorted(unknown))}")
+        return self
+
+    @model_validator(mode="after")
+    def _adaptive_shapes(self) -> Self:
+        if self.adaptive is None:
+            return self
+        shapes = self.inputs[0].shapes
+        if any(each.shapes != shapes for each in self.inputs):
+            raise ValueError("adaptive: all inputs need the same shapes in the same order")
+        if len({height * width for height, width in shapes}) != len(shapes):
+            raise ValueError("adaptive: shapes must differ in area")
+        if len(self.adaptive.thresholds) != len(shapes) - 1:
+            wanted, given = len(shapes) - 1, len(self.adaptive.thresholds)
+            raise ValueError(f"adaptive: {len(shapes)} shapes need {wanted} thresholds, not {given}")
+        if small := [shape for shape in shapes if min(shape) < 8]:
+            raise ValueError(f"adaptive: a shape needs at least 8x8 pixels, not {small[0][0]}x{small[0][1]}")
         return self
 
     def variant(self, target: Target) -> Variant | None:

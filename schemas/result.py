@@ -34,7 +34,19 @@ class ProcessingTimes(Wire):
     stages: dict[str, float]
 
 
+class ModelInput(Wire):
+    """What the model was given: (width, height) of its input in pixels, of each tile where the picture is tiled.
+    `complexity`, 0 to 1, is the share of the picture that is structure, where it chose this size among several.
+    """
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    complexity: float | None = Field(default=None, ge=0, le=1)
+
+
 class ImageInfo(Wire):
+    """`model_input` is None where nothing was judged."""
+
     id: Id
     width: int = Field(gt=0)
     height: int = Field(gt=0)
@@ -42,6 +54,7 @@ class ImageInfo(Wire):
     capture_time: UtcTime
     pixel_size_mm: float | None = Field(default=None, gt=0)
     sha256: Sha256 | None = None
+    model_input: ModelInput | None = None
 
 
 class Box(Wire):

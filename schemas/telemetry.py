@@ -1,6 +1,8 @@
 """`telemetry/{group}`: how the board does, every few seconds. QoS 0: newest wins."""
 
-from typing import Literal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -31,6 +33,29 @@ class CameraCounters(Wire):
     rate_hz: float = Field(ge=0)
 
 
+class CoreState(StrEnum):
+    LOADING = "loading"
+    """No model is loaded."""
+    WORKING = "working"
+    FAILING = "failing"
+    """The last frame or load was a fault."""
+    OUT = "out"
+    """Slow or broken, and gets no frames; it is tried now and then."""
+
+
+class CoreCounters(Wire):
+    """Since start of the agent, but for `p50Ms`, which is the median time of inference of a frame over the interval.
+
+    `restarts` counts the starts of its child process after the first of each model.
+    """
+
+    state: CoreState
+    inspected: int = Field(ge=0)
+    faults: int = Field(ge=0)
+    restarts: int = Field(ge=0)
+    p50_ms: float | None = None
+
+
 class InspectionTelemetry(Wire):
     """`telemetry/inspection`."""
 
@@ -44,6 +69,8 @@ class InspectionTelemetry(Wire):
     latency_ms: dict[str, Latency]
     results_by_evaluation: dict[str, int]
     segmenter_restarts: int = Field(ge=0)
+    cores: dict[str, CoreCounters] = Field(default_factory=dict)
+    """By lane, such as `core-0`."""
     model: ModelInfo | None = None
 
 
@@ -68,6 +95,26 @@ class NpuTelemetry(Wire):
     driver: str | None = None
 
 
+class StartTelemetry(Wire):
+    """When each phase of the start was over, in ms since the start of the process; what is not over is left out.
+
+    Broker, camera and model come up at the same time. `imported`: interpreter, libraries and settings are there.
+    """
+
+    imported_ms: float | None = None
+    stores_ms: float | None = None
+    broker_connected_ms: float | None = None
+    camera_opened_ms: float | None = None
+    """The first of them."""
+    model_loaded_ms: float | None = None
+    """On the first core."""
+    first_result_ms: float | None = None
+
+    @classmethod
+    def of(cls, reached_ms: Mapping[str, float]) -> Self:
+        return cls.model_validate({f"{name}_ms": at_ms for name, at_ms in reached_ms.items()})
+
+
 class HostTelemetry(Wire):
     """`telemetry/host`. What the machine does not tell is left out."""
 
@@ -87,3 +134,5 @@ class HostTelemetry(Wire):
     npu: NpuTelemetry | None = None
     uptime_s: float | None = None
     start_to_first_result_ms: float | None = None
+    """Since the start of the process."""
+    start: StartTelemetry | None = None

@@ -6,15 +6,15 @@ from pathlib import Path
 from agent.core.bundle import Bundle
 from agent.core.fetch_plan import MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
 from agent.errors import Permanent
+from agent.model_file import verify
 from schemas.codes import FailureCode
 from schemas.manifest import Manifest
 from schemas.target import Target
 
-_CHUNK_BYTES = 1 << 20
 
-
-def read_bundle(folder: Path, target: Target) -> Bundle:
-    """Read the manifest, choose the variant for `target` and verify its file by size and SHA-256.
+def choose_bundle(folder: Path, target: Target) -> Bundle:
+    """Read the manifest and choose the variant for `target`; its file is there and has the right size, but its content
+    was not looked at: whoever loads it must.
 
     Errors: Permanent with MODEL_MISSING, MODEL_INVALID, MODEL_TOO_NEW, MODEL_WRONG_TARGET or MODEL_DIGEST_MISMATCH
     and what to do.
@@ -30,7 +30,6 @@ def read_bundle(folder: Path, target: Target) -> Bundle:
     path = folder / variant.file
     try:
         size = path.stat().st_size
-        digest = _sha256(path) if size == variant.bytes else ""
     except OSError as error:
         raise Permanent(FailureCode.MODEL_MISSING, f"{path}: {error.strerror or error}") from error
     if size != variant.bytes:
@@ -38,12 +37,14 @@ def read_bundle(folder: Path, target: Target) -> Bundle:
             FailureCode.MODEL_DIGEST_MISMATCH,
             f"{path} has {size} bytes, its manifest says {variant.bytes}: copy the bundle again",
         )
-    if digest != variant.sha256:
-        raise Permanent(
-            FailureCode.MODEL_DIGEST_MISMATCH,
-            f"{path} has SHA-256 {digest}, its manifest says {variant.sha256}: copy the bundle again",
-        )
     return Bundle(manifest, variant, str(path), str(folder), manifest_sha256)
+
+
+def read_bundle(folder: Path, target: Target) -> Bundle:
+    """`choose_bundle`, and the file verified by its SHA-256. Errors: the same."""
+    bundle = choose_bundle(folder, target)
+    verify(Path(bundle.path), bundle.variant.sha256)
+    return bundle
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -64,11 +65,3 @@ def _read(path: Path) -> bytes:
             return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise Permanent(FailureCode.MODEL_MISSING, f"{path}: {error.strerror or error}") from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

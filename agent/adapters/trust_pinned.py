@@ -1,4 +1,8 @@
-"""Trust by the digest in the desired state: whoever may write it decides what the board runs."""
+"""Trust by the digest in the desired state: whoever may write it decides what the board runs.
+
+It is what a board does without `[trust]`: for a first trial, or a line whose broker only its owner can reach, it needs
+no registry, no keys and no clock. It does not protect against whoever has the broker; `trust_tuf` does.
+"""
 
 import threading
 
@@ -9,11 +13,11 @@ from agent.core.fetch_plan import (
     parse_manifest,
     plan,
     refuse_above,
+    refuse_other,
 )
 from agent.errors import Permanent
 from agent.ports import Fetcher, Store
 from schemas.codes import FailureCode
-from schemas.manifest import Manifest
 from schemas.state import DesiredModel
 from schemas.target import Target
 
@@ -35,7 +39,7 @@ class PinnedTrust:
         """
         raw = self._manifest(desired, stop)
         manifest = parse_manifest(raw)
-        _refuse_other(manifest, desired)
+        refuse_other(manifest, desired.name, desired.version)
         chosen = plan(manifest, desired.manifest_sha256, self._target, len(raw))
         refuse_above(chosen, self._max_bundle_bytes)
         return chosen
@@ -52,9 +56,3 @@ class PinnedTrust:
         self._fetcher.fetch(manifest_wanted(sha256), desired.urls, self._store.partial(sha256), stop)
         self._store.add(sha256)
         return self._store.read(sha256, MAX_MANIFEST_BYTES)
-
-
-def _refuse_other(manifest: Manifest, desired: DesiredModel) -> None:
-    found, meant = f"{manifest.name} {manifest.version}", f"{desired.name} {desired.version}"
-    if found != meant:
-        raise Permanent(FailureCode.MODEL_INVALID, f"the pinned manifest is that of {found}, desired is {meant}")

@@ -1,4 +1,4 @@
-"""A model bundle that has been read and verified."""
+"""A model bundle that has been read."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,9 @@ from schemas.status import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`path` is the verified model file of `variant`, `folder` what the manifest's paths are relative to."""
+    """`path` is the model file of `variant`, which whoever loads it verifies; `folder` is what the manifest's paths are
+    relative to.
+    """
 
     manifest: Manifest
     variant: Variant
@@ -29,6 +31,7 @@ class Bundle:
             shapes=tuple(self.manifest.inputs[0].shapes),
             classes=len(self.manifest.classes),
             output=self.manifest.output,
+            batch=self.variant.batch,
         )
 
     def info(self, generation: int, runtime_version: str, driver_version: str | None) -> ModelInfo:

@@ -1,6 +1,6 @@
 """From a model's output to a class map and a score map. Runs beside the NPU, in the segmenter's process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import cv2
@@ -33,6 +33,13 @@ class Scratch:
         shape = (height, width)
         class_map, score, mask = np.zeros((3, *shape), np.uint8)
         return cls(class_map, score, mask, np.zeros(shape, dtype))
+
+    @classmethod
+    def several(cls, count: int, height: int, width: int) -> tuple[Self, ...]:
+        """For the pictures of one call: each has results of its own, all share the rest."""
+        first = cls.of(height, width)
+        maps = np.zeros((count - 1, 2, height, width), np.uint8)
+        return (first, *(replace(first, class_map=class_map, score=score) for class_map, score in maps))
 
 
 def decode(

@@ -115,6 +115,13 @@ def plan(manifest: Manifest, manifest_sha256: str, target: Target, manifest_byte
     return FetchPlan(manifest, variant, tuple(files.values()))
 
 
+def refuse_other(manifest: Manifest, name: str, version: str) -> None:
+    """Errors: Permanent(MODEL_INVALID) when it is the manifest of another model or version."""
+    found, meant = f"{manifest.name} {manifest.version}", f"{name} {version}"
+    if found != meant:
+        raise _invalid(f"the manifest is that of {found}, desired is {meant}")
+
+
 def refuse_above(chosen: FetchPlan, max_bytes: int) -> None:
     """Errors: Permanent(MODEL_INVALID) when the bundle announces more than a board may ever take."""
     if chosen.max_bytes > max_bytes:

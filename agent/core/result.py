@@ -17,6 +17,7 @@ from schemas.result import (
     Evidence,
     Fault,
     ImageInfo,
+    ModelInput,
     ProcessingTimes,
     Quality,
     QualityStatus,
@@ -62,6 +63,7 @@ class Judged:
     quality: Quality = UNKNOWN_QUALITY
     fault: Fault | None = None
     evidence: Sequence[Evidence] = ()
+    model_input: ModelInput | None = None
 
 
 def draft(judged: Judged, origin: Origin, result_id: str, clock: Clock) -> Result:
@@ -103,6 +105,7 @@ def draft(judged: Judged, origin: Origin, result_id: str, clock: Clock) -> Resul
             frame_id=frame.seq,
             capture_time=frame.captured_at,
             pixel_size_mm=origin.pixel_size_mm,
+            model_input=judged.model_input,
         ),
         defects=defects,
         summary=Summary(

@@ -19,8 +19,8 @@ from schemas.status import CameraInfo
 
 log = logging.getLogger(__name__)
 
-_LOOKED_AT_LATER = ("recipe", "roi", "pixel_size_mm")
-"""What only the lanes read: a change of these does not concern the capture loop."""
+_LOOKED_AT_LATER = ("recipe", "roi", "pixel_size_mm", "priority")
+"""What only the lanes and their slots read: a change of these does not concern the capture loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ class Cameras:
             if self._is_over:
                 return
             self._running = {name: replace(one, settings=wanted[name]) for name, one in before.items() if name in kept}
+        for name in kept:
+            self._parts.slots.add(name, wanted[name].priority)
         self._parts.schedules.set_zone(timezone)
         self._stop({name: one for name, one in before.items() if name not in kept})
         for one in prepared:
@@ -181,7 +183,7 @@ class Cameras:
     def _start(self, prepared: _Prepared) -> None:
         parts, settings = self._parts, prepared.settings
         name = settings.id
-        parts.slots.add(name)
+        parts.slots.add(name, settings.priority)
         loop, voice = self._loop(prepared, parts.slots[name])
         with self._lock:
             if self._is_over:

@@ -44,10 +44,13 @@ class Commands:
     def __init__(self, parts: CommandParts) -> None:
         self._parts = parts
 
-    def take(self, accepted: Accepted) -> None:
-        """Work one off and answer it. Errors: those of the inbox; the command then stays and comes again."""
+    def take(self, accepted: Accepted, refusal: Refusal | None = None) -> None:
+        """Work one off and answer it, or answer why it is refused unread.
+
+        Errors: those of the inbox; the command then stays and comes again.
+        """
         message = accepted.message
-        request = read(message, self._parts.now())
+        request = refusal or read(message, self._parts.now())
         command_id = request.command_id
         known = self._parts.inbox.reply_to(command_id) if command_id else None
         if known is None:

@@ -22,6 +22,7 @@ from agent.loops.mailroom import Mailroom
 from agent.loops.orders import FellBack, LaneReport, ShadowSaw, SpoolState
 from agent.loops.outbox import Outbox
 from agent.loops.runner import Crash
+from agent.loops.start import Milestone, Start
 from agent.loops.stats import Stats
 from agent.loops.telemetry import CameraFacts, Measured, messages
 from agent.loops.updater import Updater
@@ -123,7 +124,7 @@ class Parts:
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     beat: Callable[[], None]
-    started_s: float
+    start: Start
     limits: Limits = Limits()
 
 
@@ -290,7 +291,8 @@ class Control:
         facts = parts.host.sample()
         parts.stats.clock = Clock(synced=facts.clock_synced, offset_ms=facts.clock_offset_ms)
         self._check(facts)
-        first_s = parts.stats.first_result_s
+        if parts.stats.first_result_s is not None:
+            parts.start.reach(Milestone.FIRST_RESULT, parts.stats.first_result_s)
         try:
             measured = Measured(
                 at=parts.now(),
@@ -301,7 +303,7 @@ class Control:
                 depth=parts.spool.depth(),
                 published=parts.published(),
                 host=facts,
-                start_to_first_result_ms=None if first_s is None else round((first_s - parts.started_s) * 1e3, 1),
+                start_ms=parts.start.reached_ms,
             )
             identity = self._identity
             for message in messages(measured, identity.topics, identity.boot_id, identity.agent_version):

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 EVENT_EXPIRY_S = 7 * 86_400
 SEVERITY: dict[FailureCode, AlarmSeverity] = {
     FailureCode.BROKER_UNREACHABLE: AlarmSeverity.WARNING,
+    FailureCode.NPU_CORE_OUT: AlarmSeverity.WARNING,
     FailureCode.CLOCK_UNSYNCED: AlarmSeverity.WARNING,
     FailureCode.TEMPERATURE_HIGH: AlarmSeverity.WARNING,
     FailureCode.CAMERA_SIZE_CHANGED: AlarmSeverity.WARNING,

@@ -1,50 +1,32 @@
-"""One thread a lane: takes the latest frame of its cameras in turn and turns it into a committed result."""
+"""One thread a lane: takes frames of the cameras in turn, looks at each, and hands its result in for its turn."""
 
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import replace
 
 from agent.core.frame import Frame
-from agent.core.outgoing import Outgoing
-from agent.core.result import Fitted, Judged, draft, fitted
+from agent.core.result import Judged
 from agent.errors import AgentError, Retryable
-from agent.loops.exhibits import Exhibits
 from agent.loops.generations import Generations
 from agent.loops.inspect import CameraPlan, Loaded, Look, StopWatch, look
 from agent.loops.latest import Slots
-from agent.loops.ledger import Ledger
-from agent.loops.orders import FellBack, LaneItem, LaneOrder, LaneReport, SpoolState
-from agent.loops.outbox import Outbox
+from agent.loops.orders import FellBack, LaneOrder, LaneReport
+from agent.loops.quarantine import Metered, Standing
+from agent.loops.record import LaneParts, Recorder
 from agent.loops.shadow import compare
-from agent.loops.stats import Stats
+from agent.loops.turns import Turn
 from agent.ports import Segmenter
-from schemas.result import Fault, Result
+from schemas.codes import FailureCode
+from schemas.result import Fault
+
+__all__ = ["Lane", "LaneParts"]
 
 log = logging.getLogger(__name__)
 
 _LOOK_AT_STOP_S = 0.25
 _MOST_PAUSE_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneParts:
-    """What a lane works with. `witness` sees each committed result with its frame and must be quick; `retire` ends a
-    segmenter that the lane no longer needs, without holding the lane up.
-    """
-
-    outbox: Outbox
-    stats: Stats
-    ledger: Ledger
-    report: Callable[[LaneItem], None]
-    exhibits: Exhibits
-    witness: Callable[[Frame, Result], None]
-    retire: Callable[[Segmenter], None]
-    now: Callable[[], datetime]
-    monotonic: Callable[[], float]
-    new_id: Callable[[], str]
 
 
 class Lane:
@@ -55,6 +37,8 @@ class Lane:
         self._slots = slots
         self._load = load
         self._parts = parts
+        self._recorder = Recorder(parts)
+        self._standing = Standing(name, parts.quarantine, parts.stats)
         self._orders: queue.SimpleQueue[LaneOrder] = queue.SimpleQueue()
         self._ordered = threading.Event()
         self._models = Generations(parts.retire)
@@ -74,17 +58,17 @@ class Lane:
         try:
             while not stop.is_set():
                 self._obey()
-                if self._models.active is not None:
-                    taken = self._slots.take(_LOOK_AT_STOP_S)
-                    if taken is not None and self._ordered.is_set():
-                        self._obey()
-                    if taken is not None:
-                        self._inspect(taken[1], stop)
-                elif self._models.is_released:
+                active, is_out = self._models.active, self._standing.is_out
+                if self._models.is_released or (is_out and not self._standing.is_due):
                     self._pause(_LOOK_AT_STOP_S, stop)
-                else:
+                elif active is None:
                     self._revive(stop)
+                elif is_out:
+                    self._try_again(active)
+                else:
+                    self._take(stop)
         finally:
+            self._standing.has_model(is_ready=False)
             self._models.close()
 
     def _obey(self) -> None:
@@ -94,18 +78,30 @@ class Lane:
         while not self._orders.empty():
             self._models.obey(self._orders.get_nowait())
         after = self._models.active
-        if after is not None and (before is None or after.segmenter is not before.segmenter):
-            self._tell(after)
+        if after is None and before is not None:
+            self._standing.has_model(is_ready=False)
+        elif after is not None and (before is None or after.segmenter is not before.segmenter):
+            self._begun(after)
 
     def _revive(self, stop: threading.Event) -> None:
         try:
             loaded = self._load()
         except AgentError as error:
             self._fault(error)
+            self._went_out(self._standing.failed(error))
             self._pause(min(_MOST_PAUSE_S, error.delay_s if isinstance(error, Retryable) else _MOST_PAUSE_S), stop)
             return
         self._models.begin(loaded)
-        self._tell(loaded)
+        self._begun(loaded)
+
+    def _try_again(self, active: Loaded) -> None:
+        """What fails here says nothing of the model, which others inspect with: it is told as the core's matter."""
+        why = self._standing.try_again(active)
+        if why is None:
+            log.info("%s is back", self._name)
+            self._tell(active)
+        else:
+            log.info("%s stays out: %s", self._name, why)
 
     def _pause(self, most_s: float, stop: threading.Event) -> None:
         """At most so long; an order or the stop ends it."""
@@ -113,47 +109,73 @@ class Lane:
         while left_s > 0 and not stop.is_set() and not self._ordered.wait(min(left_s, _LOOK_AT_STOP_S)):
             left_s -= _LOOK_AT_STOP_S
 
-    def _inspect(self, frame: Frame, stop: threading.Event) -> None:
-        parts, loaded = self._parts, self._models.active
-        plan = loaded.plan_for(frame) if loaded else None
-        if loaded is None or plan is None:
+    def _take(self, stop: threading.Event) -> None:
+        turns = self._slots.turns
+        if not turns.wait_for_room(_LOOK_AT_STOP_S):
             return
+        taken = self._slots.take(_LOOK_AT_STOP_S)
+        if taken is None:
+            turns.move_on()
+            return
+        pause_s = 0.0
+        with taken.turn:
+            if self._ordered.is_set():
+                self._obey()
+            loaded = self._models.active
+            plan = loaded.plan_for(taken.item) if loaded else None
+            if loaded is not None and plan is not None:
+                pause_s = self._inspect(taken.item, (loaded, plan), taken.turn, stop)
+        if pause_s:
+            stop.wait(min(pause_s, 1.0))
+
+    def _inspect(self, frame: Frame, by: tuple[Loaded, CameraPlan], turn: Turn, stop: threading.Event) -> float:
+        """Look and hand in what comes of it; return how long to pause, in s."""
+        parts, (loaded, plan) = self._parts, by
         started_at, began_s = parts.now(), parts.monotonic()
         watch = StopWatch(parts.monotonic, _waited(frame, began_s))
         judged = Judged(frame, loaded.model, started_at, started_at, 0.0, watch.stages)
         pause_s, seen = 0.0, None
         try:
-            loaded, plan, seen = self._look(frame, loaded, plan, watch)
+            loaded, plan, seen = self._look(frame, by, watch)
             judged = _judged(judged, loaded, seen)
-            self._well(loaded)
         except AgentError as error:
             loaded = self._models.active or loaded  # the one before may have been asked last, and failed as well
             judged = replace(judged, model=loaded.model, fault=Fault(code=error.code, text=error.text[:2000]))
-            self._fault(error)
             pause_s = error.delay_s if isinstance(error, Retryable) else 1.0
-        processing_ms = (parts.monotonic() - began_s) * 1e3
-        judged = replace(judged, ended_at=parts.now(), processing_ms=processing_ms)
-        result_id = parts.new_id()
-        judged = replace(judged, evidence=parts.exhibits.keep(judged, plan.origin, result_id))
-        kept = fitted(draft(judged, plan.origin, result_id, parts.stats.clock))
-        result = kept.result
-        if self._commit(kept, plan.topic, watch.stages, stop):
-            parts.ledger.recorded(loaded.ref.manifest_sha256, result.result_evaluation, processing_ms)
-            parts.witness(frame, result)
+        judged = replace(judged, ended_at=parts.now(), processing_ms=(parts.monotonic() - began_s) * 1e3)
+        record = self._recorder.made(judged, plan, loaded.ref.manifest_sha256)
+        turn.hand_in(lambda: self._recorder.commit(record, stop))
         if seen is not None and self._models.shadow is not None:
             saw = compare(frame, (loaded, seen), self._models.shadow, parts.monotonic)
             parts.report(saw)
             if saw.agreement is None:
                 self._models.end_shadow()  # one fault decides, and to start its child again would hold the lane up
-        if pause_s:
-            stop.wait(min(pause_s, 1.0))
+        return pause_s
 
-    def _look(
-        self, frame: Frame, loaded: Loaded, plan: CameraPlan, watch: StopWatch
-    ) -> tuple[Loaded, CameraPlan, Look]:
-        """What was seen, and by which model: where one on probation fails, the one before takes the same frame."""
+    def _look(self, frame: Frame, by: tuple[Loaded, CameraPlan], watch: StopWatch) -> tuple[Loaded, CameraPlan, Look]:
+        """What was seen and by which model, noted for the lane and for its core. While a model stands by, what is slow
+        or fails may be the new one, which others judge: no core is compared then.
+        """
+        is_compared = self._models.standby is None
+        metered = Metered(by[0])
         try:
-            return loaded, plan, look(frame, loaded, plan, watch)
+            loaded, plan, seen = self._look_or_fall_back(frame, by, metered, watch)
+        except AgentError as error:
+            self._fault(error)
+            self._went_out(self._standing.failed(error, metered))
+            raise
+        if self._faulty:
+            self._tell(loaded)
+        self._went_out(self._standing.looked(metered, seen.inference_ms, is_compared=is_compared))
+        return loaded, plan, seen
+
+    def _look_or_fall_back(
+        self, frame: Frame, by: tuple[Loaded, CameraPlan], metered: Metered, watch: StopWatch
+    ) -> tuple[Loaded, CameraPlan, Look]:
+        """Where a model on probation fails, the one before takes the same frame."""
+        loaded, plan = by
+        try:
+            return loaded, plan, look(frame, replace(loaded, segmenter=metered), plan, watch)
         except AgentError as error:
             before = self._models.fall_back()
             if before is None:
@@ -165,40 +187,22 @@ class Lane:
                 raise
             return before, plan_before, look(frame, before, plan_before, watch)
 
-    def _commit(self, kept: Fitted, topic: str, stages: Mapping[str, float], stop: threading.Event) -> bool:
-        """Wait until the spool takes it: frames are dropped meanwhile, results are not."""
-        parts, result = self._parts, kept.result
-        blocked = False
-        began_s = parts.monotonic()
-        while True:
-            last_try = stop.is_set()
-            try:
-                parts.outbox.result(lambda spot: Outgoing(topic, kept.placed(spot.boot_id, spot.sequence_number)))
-                break
-            except Retryable as error:
-                if last_try:
-                    log.error("result %s of frame %s is not kept: %s", result.result_id, result.image.id, error.text)
-                    return False
-                parts.report(SpoolState(error.code, error.text))
-                blocked = True
-                stop.wait(error.delay_s)
-        if blocked:
-            parts.report(SpoolState(None))
-        spool_ms = (parts.monotonic() - began_s) * 1e3
-        total_ms = result.processing_times.processing_duration + spool_ms
-        parts.stats.recorded(
-            result.station.camera, result.result_evaluation, {**stages, "spool": spool_ms, "total": total_ms}
-        )
-        return True
-
     def _fault(self, error: AgentError) -> None:
         self._faulty = True
         active = self._models.active
         sha256 = active.ref.manifest_sha256 if active else ""
         self._parts.report(LaneReport(self._name, error.code, error.text, manifest_sha256=sha256))
 
-    def _well(self, loaded: Loaded) -> None:
-        if self._faulty:
+    def _went_out(self, why: str | None) -> None:
+        """Told without a model: it is not to blame."""
+        if why is not None:
+            log.warning("%s is taken out: %s", self._name, why)
+            self._parts.report(LaneReport(self._name, FailureCode.NPU_CORE_OUT, why))
+
+    def _begun(self, loaded: Loaded) -> None:
+        """Another model inspects, or will when the core is back: until then the lane does not say that it works."""
+        self._standing.has_model(is_ready=True)
+        if not self._standing.is_out:
             self._tell(loaded)
 
     def _tell(self, loaded: Loaded) -> None:
@@ -218,4 +222,5 @@ def _judged(judged: Judged, loaded: Loaded, seen: Look) -> Judged:
         reasons=seen.reasons,
         found=seen.found,
         quality=seen.quality,
+        model_input=seen.model_input,
     )

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from agent.core.meter import Meter, Snapshot
+from agent.core.meter import Histogram, Meter, Snapshot
 from schemas.recipe import Evaluation
 from schemas.result import Clock
+from schemas.telemetry import CoreState
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,38 @@ class Totals:
 
     inspected: Mapping[str, int]
     failed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreFacts:
+    """Since start, but for the median time of inference of a frame, which is None where the interval had none."""
+
+    state: CoreState
+    inspected: int
+    faults: int
+    restarts: int
+    p50_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval(Snapshot):
+    """`cores` by the names of their lanes."""
+
+    cores: Mapping[str, CoreFacts]
+
+
+@dataclass(slots=True)
+class _Core:
+    state: CoreState = CoreState.LOADING
+    inspected: int = 0
+    faults: int = 0
+    restarts: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+
+    def take(self) -> CoreFacts:
+        taken = self.latency.take()
+        p50_ms = taken.percentile(50) if taken.count else None
+        return CoreFacts(self.state, self.inspected, self.faults, self.restarts, p50_ms)
 
 
 class Stats:
@@ -30,6 +63,7 @@ class Stats:
         self._meter = Meter(monotonic())
         self._inspected: dict[str, int] = {}
         self._failed: dict[str, int] = {}
+        self._cores: dict[str, _Core] = {}
         self.first_result_s: float | None = None
         self.clock = Clock()
 
@@ -45,10 +79,29 @@ class Stats:
             for stage, value in stages_ms.items():
                 self._meter.observe(stage, max(0.0, value))
 
-    def take(self) -> Snapshot:
+    def core_is(self, core: str, state: CoreState, restarts: int = 0) -> None:
+        """`restarts` of its child have come to those told before."""
+        with self._lock:
+            one = self._cores.setdefault(core, _Core())
+            one.state = state
+            one.restarts += restarts
+
+    def core_looked(self, core: str, inference_ms: float | None) -> None:
+        """One frame on this core; None is a fault."""
+        with self._lock:
+            one = self._cores.setdefault(core, _Core())
+            if inference_ms is None:
+                one.faults += 1
+            else:
+                one.inspected += 1
+                one.latency.add(max(0.0, inference_ms))
+
+    def take(self) -> Interval:
         """The interval since the last take."""
         with self._lock:
-            return self._meter.take(self._monotonic())
+            taken = self._meter.take(self._monotonic())
+            cores = {name: core.take() for name, core in sorted(self._cores.items())}
+            return Interval(taken.interval_s, taken.stages, taken.counts, cores)
 
     def totals(self) -> Totals:
         with self._lock:

@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.core.meter import Snapshot
 from agent.core.outgoing import Outgoing
+from agent.loops.start import Milestone
+from agent.loops.stats import Interval
 from agent.ports import HostFacts, SpoolDepth
 from schemas.base import Wire
 from schemas.status import ModelInfo
 from schemas.telemetry import (
     CameraCounters,
+    CoreCounters,
     HostTelemetry,
     InspectionTelemetry,
     Latency,
     NpuTelemetry,
     SpoolTelemetry,
+    StartTelemetry,
 )
 from schemas.topics import Topics
 
@@ -38,14 +41,14 @@ class Measured:
     """All that one telemetry tick tells."""
 
     at: datetime
-    snapshot: Snapshot
+    snapshot: Interval
     cameras: Mapping[str, CameraFacts]
     model: ModelInfo | None
     segmenter_restarts: int
     depth: SpoolDepth
     published: int
     host: HostFacts
-    start_to_first_result_ms: float | None
+    start_ms: Mapping[str, float]
 
 
 def messages(measured: Measured, topics: Topics, boot_id: str, agent_version: str) -> list[Outgoing]:
@@ -97,8 +100,22 @@ def _inspection(measured: Measured, boot_id: str) -> InspectionTelemetry:
             if name.startswith("evaluation.")
         },
         segmenter_restarts=measured.segmenter_restarts,
+        cores=cores(snapshot),
         model=measured.model,
     )
+
+
+def cores(snapshot: Interval) -> dict[str, CoreCounters]:
+    return {
+        name: CoreCounters(
+            state=facts.state,
+            inspected=facts.inspected,
+            faults=facts.faults,
+            restarts=facts.restarts,
+            p50_ms=None if facts.p50_ms is None else round(facts.p50_ms, 3),
+        )
+        for name, facts in snapshot.cores.items()
+    }
 
 
 def _spool(measured: Measured, boot_id: str) -> SpoolTelemetry:
@@ -136,5 +153,6 @@ def _host(measured: Measured, boot_id: str, agent_version: str) -> HostTelemetry
         if npu
         else None,
         uptime_s=host.uptime_s,
-        start_to_first_result_ms=measured.start_to_first_result_ms,
+        start_to_first_result_ms=measured.start_ms.get(Milestone.FIRST_RESULT),
+        start=StartTelemetry.of(measured.start_ms),
     )

@@ -13,12 +13,15 @@ from typing import Any
 from agent.adapters.mqtt_paho import LinkOptions, PahoLink
 from agent.core.outgoing import Outgoing
 from tests.bench import (
+    bench_adaptive,
     bench_agent,
+    bench_ingest,
     bench_lanes,
     bench_link,
     bench_pipeline,
     bench_process,
     bench_spool,
+    bench_start,
     bench_swap,
     bench_vision,
 )
@@ -45,8 +48,11 @@ BENCHES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "drain": drain,
     "link": bench_link.run,
     "agent": bench_agent.run,
+    "start": bench_start.run,
     "swap": bench_swap.run,
     "lanes": bench_lanes.run,
+    "adaptive": bench_adaptive.run,
+    "ingest": bench_ingest.run,
 }
 
 

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.board.agent_on_board import CpuTwin
 from tests.board.emulated import Board, missing, own_root
 from tests.board.emulated_npu import EmulatedNpu, started
 
@@ -39,3 +40,11 @@ def npu_board(npu_process: EmulatedNpu, tmp_path_factory: pytest.TempPathFactory
     made.become("rk3588")
     yield made
     made.kill()
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> CpuTwin:
+    """What the zoo's models find on the CPU in the pictures of every whole agent here."""
+    if reason := missing():
+        pytest.skip(reason)
+    return CpuTwin.observed(tmp_path_factory.mktemp("cpu"))

@@ -112,7 +112,8 @@ class EmulatedSegmenter:
         self.number: int
         self._runtime: Runtime
         self._shapes: Sequence[tuple[int, int]]
-        self.number, self._runtime, self._shapes = board.ask("open", factory)
+        self._batch: int
+        self.number, self._runtime, self._shapes, self._batch = board.ask("open", factory)
 
     @property
     def runtime(self) -> Runtime:
@@ -122,8 +123,16 @@ class EmulatedSegmenter:
     def shapes(self) -> Sequence[tuple[int, int]]:
         return self._shapes
 
+    @property
+    def batch(self) -> int:
+        return self._batch
+
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         made: Segmentation = self._board.ask("segment", self.number, inputs)
+        return made
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        made: Sequence[Segmentation] = self._board.ask("segment_all", self.number, items)
         return made
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ class Library:
 
     runtime = Runtime("library", "0")
     shapes: Sequence[tuple[int, int]] = ()
+    batch = 1
 
     def __init__(self, path: str) -> None:
         from rknnlite.api import RKNNLite
@@ -31,6 +32,9 @@ class Library:
 
     def segment(self, inputs: Sequence[Pixels]) -> Any:
         return self._lite.inference(inputs=list(inputs), data_format=["nhwc"] * len(inputs))
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Any:
+        return [self.segment(inputs) for inputs in items]
 
     def close(self) -> None:
         self._lite.release()

@@ -15,13 +15,16 @@ class Served:
     def __init__(self) -> None:
         self._segmenters: list[Any] = []
 
-    def open(self, factory: Any) -> tuple[int, Any, Any]:
+    def open(self, factory: Any) -> tuple[int, Any, Any, int]:
         segmenter = factory()
         self._segmenters.append(segmenter)
-        return len(self._segmenters) - 1, segmenter.runtime, tuple(segmenter.shapes)
+        return len(self._segmenters) - 1, segmenter.runtime, tuple(segmenter.shapes), segmenter.batch
 
     def segment(self, number: int, inputs: Any) -> Any:
         return self._segmenters[number].segment(inputs)
+
+    def segment_all(self, number: int, items: Any) -> Any:
+        return self._segmenters[number].segment_all(items)
 
     def close(self, number: int) -> None:
         self._segmenters[number].close()

@@ -22,7 +22,7 @@ from tests.board.library import LibraryFactory
 from tests.board.toolkit_file import write_bundle
 from tests.contract import probe_model
 from tests.contract.probe_model import ProbeContract
-from tests.contract.segmenter_contract import Kind, SegmenterContract
+from tests.contract.segmenter_contract import BatchContract, Kind, SegmenterContract
 
 pytestmark = pytest.mark.board
 
@@ -118,7 +118,7 @@ def test_the_library_gives_a_batch_the_answers_of_its_pictures(
     npu: EmulatedNpu, npu_board: Board, tmp_path: Path
 ) -> None:
     npu_board.become("rk3588")
-    spec = write_bundle(tmp_path, Kind(shapes=((48, 64),)), batch=4)
+    spec = write_bundle(tmp_path, Kind(shapes=((48, 64),), batch=4))
     npu.add(tmp_path)
     library = EmulatedSegmenter(npu_board, LibraryFactory(spec.path))
     pictures = [probe_model.random_inputs(spec, (48, 64), seed)[0] for seed in range(4)]
@@ -147,7 +147,7 @@ class OnTheBoard:
         return EmulatedSegmenter(cls.board, RknnFactory(spec, Target.RK3588, CoreMask.CORE_1))
 
 
-class TestModelsOfEveryKind(OnTheBoard, ProbeContract):
+class TestModelsOfEveryKind(OnTheBoard, ProbeContract, BatchContract):
     """Files that describe themselves as the toolkit's do, with shapes, inputs and outputs that the zoo has not."""
 
     @classmethod

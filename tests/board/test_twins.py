@@ -72,7 +72,7 @@ def test_a_file_that_does_not_say_what_its_tensors_are_is_refused(description: b
 
 
 def test_a_batch_has_the_answers_of_its_pictures_in_their_order(tmp_path: Path) -> None:
-    spec = write_bundle(tmp_path, Kind(shapes=(SHAPE,)), batch=3)
+    spec = write_bundle(tmp_path, Kind(shapes=(SHAPE,), batch=3))
     twin = Twins([tmp_path]).find(Path(spec.path).read_bytes())
     pictures = [probe_model.random_inputs(spec, SHAPE, seed)[0] for seed in range(3)]
     (output,) = twin.run(0, [Given(UINT8, NHWC, pass_through=False, data=np.stack(pictures).tobytes())])

@@ -5,6 +5,7 @@ The zoo's files come from the toolkit itself, and all take one picture of one si
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from tests.contract.segmenter_contract import Kind
 SCALE = 1 / 64
 
 
-def write_bundle(folder: Path, kind: Kind, batch: int = 1) -> ModelSpec:
+def write_bundle(folder: Path, kind: Kind) -> ModelSpec:
     """Write the bundle; the spec is of its `.rknn`, for RK3588. The twin takes one picture whatever the batch is."""
     spec = kind.spec(folder / "model-rk3588.rknn")
     twin = folder / "model-cpu.onnx"
     size = kind.shapes[0] if len(kind.shapes) == 1 else ("H", "W")
-    probe_model.build(twin, kind.spec(twin), height_width=size)
-    Path(spec.path).write_bytes(_file(kind, batch))
+    probe_model.build(twin, replace(kind, batch=1).spec(twin), height_width=size)
+    Path(spec.path).write_bytes(_file(kind))
     variants = [
         {"target": target, "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for target, path in (("rk3588", Path(spec.path)), ("cpu", twin))
@@ -31,11 +32,11 @@ def write_bundle(folder: Path, kind: Kind, batch: int = 1) -> ModelSpec:
     return spec
 
 
-def _file(kind: Kind, batch: int) -> bytes:
+def _file(kind: Kind) -> bytes:
     inputs = [f"picture{i}" for i in range(kind.inputs)]
     output, channels = ("logits", kind.classes) if kind.output == "logits" else ("class_map", 1)
     types = {name: {"dtype": "int8", "layout": "NHWC"} for name in inputs}
-    texts = [str(batch if batch > 1 else 0), json.dumps(_output_type(kind, output)), json.dumps(types)]
+    texts = [str(kind.batch if kind.batch > 1 else 0), json.dumps(_output_type(kind, output)), json.dumps(types)]
     section = b"".join(len(text).to_bytes(4, "little") + text.encode() + b"\0\0\0" for text in texts)
     section += repr(_description(kind, inputs, (output, channels))).encode() + b"\0" * 64
     return wrap(section, {"target_platform": ["rk3588"], "version": "2.5.0"})

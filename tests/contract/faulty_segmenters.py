@@ -46,6 +46,7 @@ class Fault(IntEnum):
     SAY_OLD_ANSWER = 212
     SAY_UNKNOWN_KIND = 213
     SAY_LOADED = 214
+    ANSWER_ALL_BUT_ONE = 215
 
 
 SAYINGS = {
@@ -100,6 +101,14 @@ class FaultySegmenter:
     def shapes(self) -> Sequence[tuple[int, int]]:
         return self._made_by.spec.shapes
 
+    @property
+    def batch(self) -> int:
+        return self._made_by.spec.batch
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        made = [self.segment(inputs) for inputs in items]
+        return made[:-1] if any(inputs[0][0, 0, 0] == Fault.ANSWER_ALL_BUT_ONE for inputs in items) else made
+
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         started_s = time.perf_counter()
         code = int(inputs[0][0, 0, 0])
@@ -109,7 +118,7 @@ class FaultySegmenter:
             self._wait()
         elif fault is Fault.WRONG_SHAPE:
             class_map = class_map[:1, :1]
-        elif fault is not Fault.NONE:
+        elif fault not in {Fault.NONE, Fault.ANSWER_ALL_BUT_ONE}:
             _misbehave(fault, self._made_by.folder)
         return Segmentation(class_map, score, (time.perf_counter() - started_s) * 1_000, 0.0)
 

@@ -85,7 +85,10 @@ def build(
     graph = helper.make_graph(
         nodes,
         "probe",
-        [helper.make_tensor_value_info(name, input_type, [1, *height_width, channels]) for name in names],
+        [
+            helper.make_tensor_value_info(name, input_type, [_pictures(spec, height_width), *height_width, channels])
+            for name in names
+        ],
         [_output(spec, height_width)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -109,9 +112,15 @@ def _branch(name: str, kernel: npt.NDArray[np.float32], offset: npt.NDArray[np.f
 
 def _output(spec: ModelSpec, height_width: tuple[Dim, Dim]) -> onnx.ValueInfoProto:
     kind: Literal["logits", "classMap"] = spec.output
+    pictures = _pictures(spec, height_width)
     if kind == "classMap":
-        return helper.make_tensor_value_info("class_map", TensorProto.INT64, [1, 1, *height_width])
-    return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, spec.classes, *height_width])
+        return helper.make_tensor_value_info("class_map", TensorProto.INT64, [pictures, 1, *height_width])
+    return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [pictures, spec.classes, *height_width])
+
+
+def _pictures(spec: ModelSpec, height_width: tuple[Dim, Dim]) -> Dim:
+    """Open where the size is open and a call takes several."""
+    return "N" if spec.batch > 1 and isinstance(height_width[0], str) else spec.batch
 
 
 class ProbeContract(SegmenterContract):

@@ -24,9 +24,10 @@ class Kind:
     inputs: int = 1
     classes: int = 7
     output: Literal["logits", "classMap"] = "logits"
+    batch: int = 1
 
     def spec(self, path: Path) -> ModelSpec:
-        return ModelSpec(str(path), self.inputs, self.shapes, self.classes, self.output)
+        return ModelSpec(str(path), self.inputs, self.shapes, self.classes, self.output, self.batch)
 
 
 KINDS = [
@@ -36,6 +37,11 @@ KINDS = [
     pytest.param(Kind(inputs=2), id="two inputs"),
     pytest.param(Kind(classes=2), id="two classes"),
     pytest.param(Kind(output="classMap"), id="class map"),
+]
+BATCHES = [
+    pytest.param(Kind(shapes=((48, 64),), batch=4), id="four pictures"),
+    pytest.param(Kind(shapes=((48, 64),), inputs=2, batch=3), id="three pictures of two inputs"),
+    pytest.param(Kind(shapes=((48, 64),), output="classMap", batch=2), id="two class maps"),
 ]
 
 
@@ -101,6 +107,16 @@ class SegmenterContract:
             self.assert_works(segmenter, spec, seed=1)
         finally:
             segmenter.close()
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_more_pictures_than_the_model_takes_and_none_are_refused(
+        self, count: int, opened: Segmenter, spec: ModelSpec
+    ) -> None:
+        inputs = self.inputs(spec, spec.shapes[0], seed=9)
+        with pytest.raises(Permanent) as caught:
+            opened.segment_all([inputs] * count)
+        assert caught.value.code is FailureCode.SHAPE_MISMATCH
+        self.assert_right(opened.segment(inputs), spec, inputs)
 
     def test_the_runtime_is_named_with_its_version(self, opened: Segmenter) -> None:
         assert opened.runtime.name
@@ -204,3 +220,24 @@ class SegmenterContract:
             self.segmenter(spec)
         assert caught.value.code is code
         assert caught.value.text
+
+
+class BatchContract(SegmenterContract):
+    """For adapters that have models of several pictures."""
+
+    @pytest.mark.parametrize("kind", BATCHES)
+    def test_each_picture_of_a_call_gets_its_own_answer(self, kind: Kind, tmp_path: Path) -> None:
+        """Fewer than fit as well, after more of them: what was there before must not be seen."""
+        spec = self.model(kind, tmp_path)
+        segmenter = self.segmenter(spec)
+        try:
+            assert segmenter.batch == kind.batch
+            for seed, count in enumerate((kind.batch, 1, kind.batch, 2)):
+                items = [self.inputs(spec, spec.shapes[0], 1_000 + 10 * seed + item) for item in range(count)]
+                made = segmenter.segment_all(items)
+                assert len(made) == count
+                for each, inputs in zip(made, items, strict=True):
+                    self.assert_right(each, spec, inputs)
+            self.assert_works(segmenter, spec, seed=2)
+        finally:
+            segmenter.close()

@@ -38,11 +38,12 @@ from tests.contract.faulty_segmenters import (
     picture,
 )
 from tests.contract.probe_model import ProbeContract
+from tests.contract.segmenter_contract import BatchContract
 
 Open = Callable[..., ProcessSegmenter]
 
 
-class TestProcessSegmenter(ProbeContract):
+class TestProcessSegmenter(ProbeContract, BatchContract):
     @classmethod
     def segmenter(cls, spec: ModelSpec) -> ProcessSegmenter:
         return ProcessSegmenter(OnnxFactory(spec), spec, deadline_s=PATIENCE_S, load_deadline_s=PATIENCE_S)

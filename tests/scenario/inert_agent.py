@@ -30,6 +30,7 @@ from agent.core.outgoing import Incoming, Kind, Outgoing
 from agent.errors import Retryable
 from agent.loops.runner import Crash
 from agent.ports import Camera
+from agent.wiring import ground, lead
 from schemas.alarm import Alarm, Event
 from schemas.codes import FailureCode
 from schemas.command import Reply
@@ -135,7 +136,7 @@ class Inert:
     def feed(self, message: Message) -> list[BaseModel]:
         """What the agent has said since the last call, as the models of its topics."""
         asks = REPLIES if message.asks else None
-        self.app._accept(
+        self.app._ground.accept(
             Incoming(message.topic, message.payload, datetime.now(UTC), message.retain, asks, b"c" if asks else None)
         )
         self.drain()
@@ -169,7 +170,7 @@ class Inert:
             self.drain()
 
     def inspected(self) -> int:
-        return sum(self.app._stats.totals().inspected.values())
+        return sum(self.app._ground.stats.totals().inspected.values())
 
     def said(self) -> list[BaseModel]:
         heard, self.wire.said = self.wire.said, []
@@ -229,9 +230,9 @@ def board(folder: Path) -> Path:
 def booted(config: Path) -> Iterator[Inert]:
     """Nothing runs; what was decided at the start can be looked at."""
     with (
-        mock.patch.object(app, "Uplink", Wire),
-        mock.patch.object(app, "PahoLink", NoLink),
-        mock.patch.object(app, "camera_of", _still),
+        mock.patch.object(ground, "Uplink", Wire),
+        mock.patch.object(ground, "PahoLink", NoLink),
+        mock.patch.object(lead, "camera_of", _still),
     ):
         made = app.App(load_settings(config, {}), config.parent, Notify(None))
         wire = made._uplink
@@ -239,10 +240,7 @@ def booted(config: Path) -> Iterator[Inert]:
         inert = Inert(made, wire)
         _watch(made._disk.update_journal, update.load)
         _watch(made._disk.config_journal, desired_config.load)
-        is_clean = made._disk.stop_mark.take()
-        settings = made._configurator.boot(is_clean=is_clean)
-        made._updater.boot(is_clean=is_clean)
-        made._library.use(settings, made._updater.current)
+        made._boot()
         try:
             yield inert
         finally:

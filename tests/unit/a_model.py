@@ -20,6 +20,7 @@ class Counted:
 
     runtime = Runtime("counted", "1")
     shapes: Sequence[tuple[int, int]] = ((SIZE_PX, SIZE_PX),)
+    batch: int = 1
 
     def __init__(self, fault: AgentError | None = None) -> None:
         self.ended = 0
@@ -32,6 +33,9 @@ class Counted:
             raise self._fault
         nothing = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
         return Segmentation(nothing, nothing, 1.0, 0.1)
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        return [self.segment(inputs) for inputs in items]
 
     def close(self) -> None:
         self.ended += 1

@@ -49,6 +49,7 @@ class Scripted:
 
     runtime = Runtime("scripted", "1")
     shapes: Sequence[tuple[int, int]] = ((SIZE, SIZE),)
+    batch: int = 1
 
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         fault = self.faults.pop(0) if self.faults else None
@@ -56,6 +57,9 @@ class Scripted:
             raise fault
         class_map = (inputs[0][:, :, 0] > 100).astype(np.uint8)
         return Segmentation(class_map, class_map * np.uint8(250), 1.0, 0.1)
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        return [self.segment(inputs) for inputs in items]
 
     def close(self) -> None:
         self.closed = True
@@ -79,6 +83,17 @@ class ScriptedSpool:
         return len(self.results)
 
 
+def a_plan(camera: str) -> CameraPlan:
+    classes = (
+        DefectClass(id=0, name="background", colour="#000000", severity=Severity.NONE),
+        DefectClass(id=1, name="spot", colour="#ff0000", severity=Severity.MAJOR),
+    )
+    limits = bytes([255, 0]).ljust(256, b"\xff")
+    view = View((SIZE, SIZE), None, Letterbox(), None, ("image",), ("background", "spot"), limits, (0, 0))
+    origin = Origin(Station(site="a", node="b", camera=camera), "default", None, False, None, classes)
+    return CameraPlan(view, Recipe(), origin, f"rkfleet/v1/a/b/result/{camera}")
+
+
 class Bench:
     """A running lane with one camera."""
 
@@ -88,14 +103,7 @@ class Bench:
         self.spool = ScriptedSpool(list(spool_faults))
         self.reports: list[LaneItem] = []
         self.stats = Stats(lambda: 0.0)
-        classes = (
-            DefectClass(id=0, name="background", colour="#000000", severity=Severity.NONE),
-            DefectClass(id=1, name="spot", colour="#ff0000", severity=Severity.MAJOR),
-        )
-        limits = bytes([255, 0]).ljust(256, b"\xff")
-        view = View((SIZE, SIZE), None, Letterbox(), None, ("image",), ("background", "spot"), limits, (0, 0))
-        origin = Origin(Station(site="a", node="b", camera="top"), "default", None, False, None, classes)
-        self.plan = CameraPlan(view, Recipe(), origin, "rkfleet/v1/a/b/result/top")
+        self.plan = a_plan("top")
         outbox = Outbox(self.spool, "boot", lambda: None)  # type: ignore[arg-type]
         exhibits = Exhibits(None, 0.0, lambda: 0.0)
         ids = iter(f"id-{n}" for n in range(10_000))

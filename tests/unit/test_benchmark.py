@@ -41,6 +41,13 @@ class Watched:
     def shapes(self) -> Sequence[tuple[int, int]]:
         return self._inner.shapes
 
+    @property
+    def batch(self) -> int:
+        return self._inner.batch
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        return [self.segment(inputs) for inputs in items]
+
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
         self.calls += 1
         if self.calls == self._fails_at:

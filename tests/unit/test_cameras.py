@@ -207,6 +207,20 @@ def test_a_change_that_only_lanes_read_leaves_the_loop_alone(rig: Rig) -> None:
     assert len(rig.made["top"]) == 1
 
 
+def test_a_changed_priority_applies_to_what_waits_and_leaves_the_loop_alone(rig: Rig) -> None:
+    rig.cameras.start([camera("top"), camera("side", priority=1)], "UTC")
+    rig.heard("top")
+    rig.cameras.apply([camera("top", priority=2), camera("side", priority=1)], "UTC")
+    assert len(rig.made["top"]) == 1
+    for name in ("side", "top"):
+        rig.newest(name).give(5)
+    while not all(count.captured for count in rig.slots.counts().values()):
+        rig.thread("top").join(0.001)
+    taken = rig.slots.take(LONG_S)
+    assert taken is not None
+    assert taken.camera == "top"
+
+
 def test_what_a_stopped_camera_was_is_forgotten_after_its_last_word_and_before_the_next_ones_first(rig: Rig) -> None:
     rig.cameras.start([camera("top")], "UTC")
     rig.heard("top")

@@ -355,10 +355,10 @@ def test_an_order_gets_one_picture_from_after_it_whatever_the_rate_is(rigs: list
     rig.give(picture(2), picture(3), picture(4))  # the read of 2 began before the order
     rig.settled()
     frames = drain(rig)
-    assert [int(frame.picture.pixels[0, 0, 0]) for frame in frames] == [3, 1]
-    assert frames[0].order == Order("job-1", part_id="SN-7")
-    assert frames[1].order is None
-    assert [frame.seq for frame in frames] == [1, 0]
+    assert [int(frame.picture.pixels[0, 0, 0]) for frame in frames] == [1, 3]
+    assert frames[0].order is None
+    assert frames[1].order == Order("job-1", part_id="SN-7")
+    assert [frame.seq for frame in frames] == [0, 1]
 
 
 def test_an_ordered_picture_is_not_dropped_for_a_newer_one_and_takes_nothing_from_the_rate(rigs: list[Rig]) -> None:

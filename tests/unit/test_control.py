@@ -44,7 +44,7 @@ def want(agent: Inert, **config: Any) -> Phase:
 
 
 def alarms(agent: Inert) -> set[tuple[FailureCode, str]]:
-    return {(alarm.code, source.source) for alarm in agent.app._desk.active() for source in alarm.sources}
+    return {(alarm.code, source.source) for alarm in agent.app._ground.desk.active() for source in alarm.sources}
 
 
 def report(agent: Inert, camera: str, phase: CameraPhase, *raised: Raise) -> CameraReport:

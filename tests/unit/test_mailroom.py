@@ -46,8 +46,10 @@ class Office:
             raise self.raises["finish"]
         self.rows = [each for each in self.rows if each.row != row]
 
-    def command(self, accepted: Accepted) -> None:
+    def command(self, accepted: Accepted, refusal: Refusal | None) -> None:
         """Finishes what it takes by itself, with its reply."""
+        if refusal is not None:
+            self.told.append((refusal.code, refusal.text))
         self._take("command", accepted.message)
         self.finish(accepted.row)
 

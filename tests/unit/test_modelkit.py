@@ -15,6 +15,7 @@ from agent.core.health import agreement
 from agent.core.rknn_header import parse_header, require_target
 from modelkit import cli, synthesise
 from modelkit.classmap import best, kept
+from modelkit.data import Sample
 from modelkit.evaluate import Tally
 from schemas.manifest import Manifest
 from schemas.target import Target
@@ -39,8 +40,8 @@ def filled(value: int, box: tuple[int, int, int, int]) -> np.ndarray:
     return out
 
 
-def test_two_bundles_come_with_the_project() -> None:
-    assert [bundle.name for bundle in BUNDLES] == ["pcb-unet-1.0.0", "pcb-unet-1.1.0"]
+def test_three_bundles_come_with_the_project() -> None:
+    assert [bundle.name for bundle in BUNDLES] == ["pcb-unet-1.0.0", "pcb-unet-1.1.0", "pcb-unet-ref-2.0.0"]
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
@@ -79,9 +80,12 @@ def test_the_cpu_variant_agrees_with_the_golden_class_maps(bundle: Path) -> None
     assert (session.get_inputs()[0].type, session.get_inputs()[0].shape) == ("tensor(uint8)", [1, high, wide, 3])
     agreements = []
     for frame in manifest.golden.frames:
-        rgb = picture(bundle / frame.inputs[0], cv2.IMREAD_COLOR_RGB)
+        feed = {
+            spec.name: picture(bundle / name, cv2.IMREAD_COLOR_RGB)[None]
+            for spec, name in zip(session.get_inputs(), frame.inputs, strict=True)
+        }
         reference = picture(bundle / frame.class_map, cv2.IMREAD_GRAYSCALE)
-        logits = session.run(None, {session.get_inputs()[0].name: rgb[None]})[0]
+        logits = session.run(None, feed)[0]
         assert logits.shape == (1, len(manifest.classes), high, wide)
         agreements.append(agreement(best(logits[0])[0], reference, len(manifest.classes)))
         nothing = agreement(np.zeros_like(reference), reference, len(manifest.classes))
@@ -99,7 +103,7 @@ def test_each_rknn_file_names_its_target(bundle: Path) -> None:
 
 
 def test_the_second_bundle_is_clearly_better() -> None:
-    first, second = (manifest_of(bundle).accuracy for bundle in BUNDLES)
+    first, second = (manifest_of(bundle).accuracy for bundle in BUNDLES[:2])
     assert second.float32.miou > first.float32.miou + 0.05
     assert first.int8 is not None
     assert second.int8 is not None
@@ -167,23 +171,46 @@ def test_faint_pixels_and_small_regions_are_dropped() -> None:
 
 
 def test_training_pictures_are_the_same_for_the_same_seed_and_many_are_clean() -> None:
-    first, again = synthesise.training(3, 8, 96), synthesise.training(3, 8, 96)
+    shots = synthesise.Shots(96, aimed_share=0.7)
+    first, again = synthesise.training(3, 8, shots), synthesise.training(3, 8, shots)
     clean = 0
     for _ in range(40):
         a, b = next(first), next(again)
-        assert np.array_equal(a.rgb, b.rgb)
+        assert np.array_equal(a.image, b.image)
         assert np.array_equal(a.mask, b.mask)
         clean += not a.mask.any()
     assert 5 <= clean <= 35
 
 
 def test_letterboxing_keeps_the_whole_picture_in_the_middle() -> None:
-    sample = synthesise.Sample(np.full((30, 60, 3), 200, np.uint8), np.full((30, 60), 4, np.uint8))
+    sample = Sample("", np.full((30, 60, 3), 200, np.uint8), np.full((30, 60), 4, np.uint8))
     boxed = synthesise.letterboxed(sample, 40)
-    assert (boxed.rgb[10:30] == 200).all()
-    assert (boxed.rgb[:10] == 114).all()
-    assert (boxed.rgb[30:] == 114).all()
-    assert np.array_equal(boxed.mask > 0, boxed.rgb[:, :, 0] == 200)
+    assert (boxed.image[10:30] == 200).all()
+    assert (boxed.image[:10] == 114).all()
+    assert (boxed.image[30:] == 114).all()
+    assert np.array_equal(boxed.mask > 0, boxed.image[:, :, 0] == 200)
+
+
+def test_a_drawn_pair_differs_where_the_faults_are() -> None:
+    (sample,) = synthesise.pairs(1, synthesise.Shots(512, binarised_share=1.0), first=5007)
+    assert sample.reference is not None
+    differ = (sample.image != sample.reference).any(axis=2)
+    inside = cv2.erode((sample.mask > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    outside = cv2.dilate((sample.mask > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+    assert inside.any()
+    assert differ[inside].mean() > 0.9
+    assert differ[outside].mean() < 0.1
+
+
+def test_a_reference_leaves_the_picture_as_it_is_without_one() -> None:
+    board = synthesise.plate(12)
+    alone, paired = (
+        synthesise.view(board, np.random.default_rng(5), synthesise.Shots(128, paired=paired))
+        for paired in (False, True)
+    )
+    assert np.array_equal(alone.image, paired.image)
+    assert np.array_equal(alone.mask, paired.mask)
+    assert alone.reference is None
 
 
 def test_synthesise_writes_pictures_masks_and_a_sheet(tmp_path: Path) -> None:
@@ -204,10 +231,18 @@ def test_a_step_without_the_one_before_says_which_to_run(
 
 
 @pytest.mark.torch
-def test_the_network_gives_logits_of_full_size_and_stays_small() -> None:
+@pytest.mark.parametrize(("name", "inputs"), [("unet", 1), ("unet", 2), ("pair-unet", 2)])
+def test_a_network_gives_logits_of_full_size_and_stays_small(name: str, inputs: int) -> None:
     torch = pytest.importorskip("torch", reason="the extra modelkit is not installed")
-    unet = importlib.import_module("modelkit.unet")
-    net = unet.UNet(unet.Shape(base=16, classes=7)).eval()
-    assert unet.parameters(net) < 1_000_000
+    models = importlib.import_module("modelkit.models")
+    net = models.build(name, 7, inputs, 24 if name == "pair-unet" else 16).eval()
+    assert sum(p.numel() for p in net.parameters()) < 1_000_000
     with torch.inference_mode():
-        assert tuple(net(torch.zeros(1, 3, 64, 96)).shape) == (1, 7, 64, 96)
+        assert tuple(net(*(torch.zeros(1, 3, 64, 96) for _ in range(inputs))).shape) == (1, 7, 64, 96)
+
+
+@pytest.mark.torch
+def test_an_unknown_architecture_is_refused_with_those_there_are() -> None:
+    pytest.importorskip("torch", reason="the extra modelkit is not installed")
+    with pytest.raises(ValueError, match="pair-unet"):
+        importlib.import_module("modelkit.models").build("resnet", 7, 1, 16)

@@ -1,5 +1,6 @@
 """The message for the MES: what it says of a picture, and how it stays small."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from agent.core.result import MAX_INLINE_BYTES, Judged, Origin, draft, fitted
 from schemas.codes import FailureCode
 from schemas.manifest import DefectClass, Letterbox, Severity
 from schemas.recipe import Evaluation
-from schemas.result import Clock, Fault, Result, ResultState, Station
+from schemas.result import Clock, Fault, ModelInput, Result, ResultState, Station
 from schemas.status import ModelInfo
 from schemas.target import Target
 
@@ -62,6 +63,14 @@ def test_a_result_tells_what_was_found_in_camera_pixels() -> None:
     assert sum(defect.rle.counts) == SIZE * SIZE
     assert (result.summary.defect_count, result.summary.total_area_px) == (2, 8)
     assert result.processing_times.processing_duration == 12.346
+
+
+def test_the_input_that_the_model_was_given_stands_with_the_image() -> None:
+    told = ModelInput(width=224, height=192, complexity=0.125)
+    image = draft(replace(judged(0), model_input=told), ORIGIN, "id-1", Clock()).image
+    assert image.model_input == told
+    assert json.loads(image.to_json())["modelInput"] == {"width": 224, "height": 192, "complexity": 0.125}
+    assert "modelInput" not in json.loads(draft(judged(0), ORIGIN, "id-1", Clock()).image.to_json())
 
 
 def test_a_fault_is_never_a_bad_part() -> None:

@@ -4,6 +4,7 @@ Sources: proc(5); Linux Documentation/driver-api/thermal/sysfs-api; rknpu driver
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class LinuxHost:
         """The CPU's load is over the time since the sample before, so the first one has none."""
         own_bytes, children_bytes = self._memory()
         free_bytes, total_bytes = self._disk()
-        time = (clock.from_kernel() if self._is_real else None) or clock.from_files(self._tree)
+        told = (clock.from_kernel() if self._is_real else None) or clock.from_files(self._tree)
         return HostFacts(
             cpu_percent=self._cpu_percent(),
             memory_bytes=own_bytes,
@@ -51,8 +52,8 @@ class LinuxHost:
             temperature_c=readings.temperatures_c(self._tree),
             disk_free_bytes=free_bytes,
             disk_total_bytes=total_bytes,
-            clock_synced=time.synced,
-            clock_offset_ms=time.offset_ms,
+            clock_synced=told.synced,
+            clock_offset_ms=told.offset_ms,
             npu=readings.npu(self._tree),
             uptime_s=readings.uptime_s(self._tree),
         )
@@ -60,6 +61,12 @@ class LinuxHost:
     def soc(self) -> str | None:
         """The chip's family in the words of model targets; None off the board."""
         return readings.soc(self._tree)
+
+    def process_age_s(self) -> float | None:
+        """How long ago this process was started, its interpreter included; to a hundredth of a second."""
+        began_s = readings.began_s(self._tree, os.sysconf("SC_CLK_TCK"))
+        age_s = None if began_s is None else time.clock_gettime(time.CLOCK_BOOTTIME) - began_s
+        return age_s if age_s is not None and age_s >= 0 else None
 
     def _cpu_percent(self) -> float | None:
         now, before = readings.cpu_times(self._tree), self._cpu

@@ -12,6 +12,7 @@ _PSS = re.compile(r"^Pss:\s+(\d{1,15}) kB$", re.MULTILINE)
 _RSS = re.compile(r"^VmRSS:\s+(\d{1,15}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(r"^MemAvailable:\s+(\d{1,15}) kB$", re.MULTILINE)
 _CPU = re.compile(r"cpu\s+(\d{1,18}(?: \d{1,18}){3,9})\s*")
+_TICKS = re.compile(r"\d{1,18}")
 _UPTIME = re.compile(r"(\d{1,12}(?:\.\d{1,9})?) ")
 _ZONE_TYPE = re.compile(r"[\x21-\x7e]{1,64}")
 _CORE_LOAD = re.compile(r"Core(\d{1,2}):\s*(\d{1,3})%")
@@ -75,6 +76,15 @@ def joint_basis(bases: Iterable[MemoryBasis]) -> MemoryBasis | None:
 def uptime_s(tree: Tree) -> float | None:
     match = _UPTIME.match(tree.first_line("proc/uptime") or "")
     return float(match[1]) if match else None
+
+
+def began_s(tree: Tree, ticks_a_second: int) -> float | None:
+    """When this process was started, in seconds since the machine's boot (field 22 of /proc/self/stat)."""
+    # The name of the program comes first, in brackets, and may hold anything.
+    fields = (tree.text("proc/self/stat") or "").rpartition(")")[2].split()
+    if len(fields) < 20 or not _TICKS.fullmatch(fields[19]):
+        return None
+    return int(fields[19]) / ticks_a_second
 
 
 def temperatures_c(tree: Tree) -> dict[str, float]:

@@ -56,14 +56,17 @@ def serve(control: socket.socket, memory: SharedMemory, segmenter: Segmenter) ->
 def _segment(memory: SharedMemory, segmenter: Segmenter, ask: Segment) -> Segmented | Failed:
     shape = (ask.height_px, ask.width_px)
     try:
-        made = segmenter.segment(memory.inputs(shape))
+        made = segmenter.segment_all([memory.inputs(shape, item) for item in range(ask.count)])
     except AgentError as error:
         return Failed.of(ask.call, error)
-    for target, source in zip(memory.maps(shape), (made.class_map, made.score), strict=True):
-        if source.shape != shape or source.dtype != np.uint8:
-            raise TypeError(f"the segmenter gave {source.dtype} {source.shape} for a picture of {shape}")
-        np.copyto(target, source)
-    return Segmented(ask.call, made.inference_ms, made.postprocess_ms)
+    if len(made) != ask.count:
+        raise TypeError(f"the segmenter answered {len(made)} of {ask.count} pictures")
+    for item, each in enumerate(made):
+        for target, source in zip(memory.maps(shape, item), (each.class_map, each.score), strict=True):
+            if source.shape != shape or source.dtype != np.uint8:
+                raise TypeError(f"the segmenter gave {source.dtype} {source.shape} for a picture of {shape}")
+            np.copyto(target, source)
+    return Segmented(ask.call, sum(each.inference_ms for each in made), sum(each.postprocess_ms for each in made))
 
 
 def main() -> None:

@@ -33,8 +33,8 @@ class ProcessSegmenter:
     one call have the same shape. The maps are views of memory shared with the child; each child has its own, so what
     an ended child wrote is never given as a result.
 
-    `factory` is picklable and importable in the child; `deadline_s` and `load_deadline_s` bound a call and a load;
-    `core` names the NPU core in errors.
+    `factory` is picklable and importable in the child; `deadline_s` bounds a call, of however many pictures, and
+    `load_deadline_s` a load; `core` names the NPU core in errors.
 
     Errors: those of the segmenter in the child, as they are; Retryable(NPU_HUNG) when a deadline passed and
     Retryable(NPU_CRASHED) when the child ended by itself, both with the last lines of its log.
@@ -88,17 +88,26 @@ class ProcessSegmenter:
         child = self._child
         return child.memory_bytes() if child else 0
 
+    @property
+    def batch(self) -> int:
+        return self._spec.batch
+
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
+        return self.segment_all([inputs])[0]
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
         if self._closed:
             raise Permanent(FailureCode.INTERNAL, f"{self._core}: the segmenter is closed")
-        shape = self._spec.shape_of(inputs, self._core)
+        shape = self._spec.shape_of(items, self._core)
         child = self._child or self._start()
-        child.memory.put(inputs, shape)
+        child.memory.put(items, shape)
         self._call += 1
-        made = self._ask(child, encode(Segment(self._call, *shape)), self._deadline_s)
+        made = self._ask(child, encode(Segment(self._call, *shape, len(items))), self._deadline_s)
         if not isinstance(made, Segmented):
             raise self._lost(child, f"answered a call with {type(made).__name__}")
-        return Segmentation(*child.memory.maps(shape), made.inference_ms, made.postprocess_ms)
+        count = len(items)
+        times_ms = made.inference_ms / count, made.postprocess_ms / count
+        return [Segmentation(*child.memory.maps(shape, item), *times_ms) for item in range(count)]
 
     def close(self) -> None:
         """End the child, by force after GRACE_S. The memory of maps still in use is freed with them."""

@@ -45,16 +45,19 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The pictures in the shared memory have this shape: answer `call`, which counts from 1 in each child."""
+    """The first `count` pictures in the shared memory have this shape: answer `call`, which counts from 1 in each
+    child.
+    """
 
     call: int
     height_px: int
     width_px: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """The maps are in the shared memory."""
+    """The maps are in the shared memory. The times are of all pictures of the call together."""
 
     call: int
     inference_ms: float

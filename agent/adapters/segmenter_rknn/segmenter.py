@@ -1,68 +1,21 @@
-"""RknnSegmenter: RKNNLite behind the port.
+"""RknnSegmenter: a whole model on one NPU core."""
 
-A crash or a hang of the library is not contained here: run this segmenter in a child process.
-"""
-
-import gc
-import logging
-import platform
-import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.adapters.segmenter_rknn.log import LOG, failure
-from agent.core.decode import NotFinite, Scratch, decode, decode_class_map
+from agent.adapters.segmenter_rknn.context import Context, CoreMask
+from agent.core.answers import Answers
 from agent.core.frame import Pixels
-from agent.core.model import ModelSpec
-from agent.core.rknn_header import parse_header, require_target
-from agent.errors import AgentError, Permanent, Retryable
+from agent.core.model import ModelSpec, Stack
+from agent.errors import AgentError, Permanent
 from agent.ports import Runtime, Segmentation, Segmenter
 from schemas.codes import FailureCode
 from schemas.target import Target
-
-
-class CoreMask(IntEnum):
-    """Which NPU cores a model runs on, in the library's numbers."""
-
-    AUTO = 0
-    CORE_0 = 1
-    CORE_1 = 2
-    CORE_2 = 4
-    CORE_0_1 = 3
-    CORE_0_1_2 = 7
-    ALL = 0xFFFF
-
-
-CORES: Final = {
-    Target.RK3588: 3,
-    Target.RK3576: 2,
-    Target.RK3568: 1,
-    Target.RK3566: 1,
-    Target.RK3562: 1,
-    Target.RV1126B: 1,
-}
-"""NPU cores of each chip."""
-
-# The library makes new ctypes classes for every call, which only the cycle collector frees: 12 objects, about 10 kB a
-# call with 2.5.0 (42 kB with 2.3.2, airockchip/rknn-toolkit2#42), and too few objects to start the collector often.
-# They are always young, and collecting the young alone takes a thirtieth of the time of a full collection.
-_CALLS_A_COLLECTION: Final = 16
-_YOUNG: Final = 1
-
-# Said by the runtime when a part of the graph was not computed; its output is then not this picture's, whatever the
-# library returns (rockchip-linux/rknn-toolkit2#151).
-_LOST_RUN: Final = "failed to submit"
-_RUN_CODES: Final = {-1: "RKNN_ERR_FAIL", -2: "RKNN_ERR_TIMEOUT", -4: "RKNN_ERR_MALLOC_FAIL"}
-
-_LOG_NAME: Final = "acuityLogger"  # the library's, as of 2.5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +31,22 @@ class RknnFactory:
 
 
 class RknnSegmenter:
-    """One runtime context. All inputs of a call have the same shape.
+    """One runtime context. All inputs of a call have the same shape. A file that was built for several pictures is
+    given that many in every call, black ones where fewer came.
 
-    The file's header is read first, and the model is tried once in each shape, before the constructor returns. A
-    class map that the model itself made has no softmax: its score is 255 at every foreground pixel.
+    The model is tried once in each shape before the constructor returns. A class map that the model itself made has no
+    softmax: its score is 255 at every foreground pixel.
 
-    Errors of the constructor: Permanent with CONFIG_INVALID (core mask), MODEL_MISSING, MODEL_INVALID,
-    MODEL_WRONG_TARGET, MODEL_TOO_NEW, RUNTIME_MISSING or RUNTIME_TOO_OLD; Retryable with NPU_FAULT, NPU_TIMEOUT or
-    NPU_OUT_OF_MEMORY. Errors of `segment`: Permanent(SHAPE_MISMATCH), and the same Retryable. The text is the
-    library's own. Source: rknn-toolkit-lite2 2.5.0, RKNNLite.
+    Errors of the constructor: those of Context, and Permanent(MODEL_INVALID) for another model than the spec says.
+    Errors of a call: Permanent(SHAPE_MISMATCH); Retryable with NPU_FAULT, NPU_TIMEOUT or NPU_OUT_OF_MEMORY.
     """
 
     def __init__(self, spec: ModelSpec, target: Target, core_mask: CoreMask = CoreMask.AUTO) -> None:
-        _check_core_mask(target, core_mask)
-        self._toolkit = _check_file(spec.path, target)
         self._spec = spec
-        self._calls = 0
-        self._scratch = {shape: Scratch.of(*shape) for shape in spec.shapes}
-        self._lite: Any = _library()
+        self._answers = Answers(spec)
+        self._stacks = {shape: Stack(spec.inputs, shape) for shape in spec.shapes}
+        self._context = Context(spec.path, target, core_mask)
         try:
-            self._start(core_mask if CORES[target] > 1 else CoreMask.AUTO)
             for shape in spec.shapes:
                 self._try(shape)
         except AgentError:
@@ -106,40 +55,36 @@ class RknnSegmenter:
 
     @property
     def runtime(self) -> Runtime:
-        return self._runtime
+        return self._context.runtime
 
     @property
     def shapes(self) -> Sequence[tuple[int, int]]:
         return self._spec.shapes
 
+    @property
+    def batch(self) -> int:
+        return self._spec.batch
+
     def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
-        if self._lite is None:
+        return self.segment_all([inputs])[0]
+
+    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
+        if self._context.is_closed:
             raise Permanent(FailureCode.INTERNAL, f"{self._spec.path}: the segmenter is closed")
-        shape = self._spec.shape_of(inputs, self._spec.path)
+        shape = self._spec.shape_of(items, self._spec.path)
         started_s = time.perf_counter()
-        output = self._run(inputs, shape)
-        answered_s = time.perf_counter()
-        class_map, score = self._decode(output, self._scratch[shape])
-        decoded_s = time.perf_counter()
-        return Segmentation(class_map, score, (answered_s - started_s) * 1_000, (decoded_s - answered_s) * 1_000)
+        output = self._run(items, shape)
+        share_ms = (time.perf_counter() - started_s) * 1_000 / len(items)
+        made = []
+        for number in range(len(items)):
+            answered_s = time.perf_counter()
+            class_map, score = self._answers.decode(output[number], number)
+            decoded_ms = (time.perf_counter() - answered_s) * 1_000
+            made.append(Segmentation(class_map, score, share_ms, decoded_ms))
+        return made
 
     def close(self) -> None:
-        lite, self._lite = self._lite, None
-        if lite is not None:
-            with LOG.listen():
-                lite.release()
-
-    def _start(self, core_mask: CoreMask) -> None:
-        with LOG.listen() as said:
-            ready = self._lite.load_rknn(self._spec.path) == 0 and (
-                self._lite.init_runtime(core_mask=int(core_mask)) == 0
-            )
-            version = self._lite.get_sdk_version() if ready else None
-            if version is not None:
-                _heed_run(self._lite.rknn_runtime)
-        if version is None:
-            raise failure(f"{self._spec.path} (toolkit {self._toolkit}) cannot be started", said)
-        self._runtime = Runtime("rknnrt", _versions(version, "API"), _versions(version, "DRV"))
+        self._context.close()
 
     def _try(self, shape: tuple[int, int]) -> None:
         """Run black pictures: the library tells only then that the model takes other inputs than the spec says."""
@@ -149,90 +94,12 @@ class RknnSegmenter:
             code = FailureCode.MODEL_INVALID if error.code is FailureCode.SHAPE_MISMATCH else error.code
             raise Permanent(code, error.text) from error
 
-    def _run(self, inputs: Sequence[Pixels], shape: tuple[int, int]) -> npt.NDArray[Any]:
-        """Return the library's own buffer, (1, C, H, W) or (1, 1, H, W), which the next call overwrites."""
-        self._calls += 1
-        if self._calls % _CALLS_A_COLLECTION == 0:
-            gc.collect(_YOUNG)
-        pictures = [np.ascontiguousarray(picture)[None] for picture in inputs]
-        with LOG.listen() as said:
-            outputs = self._lite.inference(inputs=pictures, data_format=["nhwc"] * len(pictures), reuse_outputs=True)
-        if outputs is None or _LOST_RUN in "".join(said):
-            raise failure(f"{self._spec.path}: no output", said)
-        wanted = (1, self._spec.classes if self._spec.output == "logits" else 1, *shape)
-        if [output.shape for output in outputs] != [wanted]:
-            found = ", ".join(str(output.shape) for output in outputs)
-            raise Permanent(FailureCode.MODEL_INVALID, f"{self._spec.path}: the model gives {found}, not {wanted}")
-        output: npt.NDArray[Any] = outputs[0]
-        return output
-
-    def _decode(self, output: npt.NDArray[Any], scratch: Scratch) -> tuple[Pixels, Pixels]:
-        try:
-            if self._spec.output == "logits":
-                return decode(output[0], scratch)
-            with np.errstate(invalid="ignore"):  # NaN becomes a number that no class has
-                class_map = output[0, 0].astype(np.int32)
-            return decode_class_map(class_map, self._spec.classes, scratch)
-        except NotFinite as error:
-            raise Retryable(FailureCode.NPU_FAULT, f"{self._spec.path}: {error}") from error
-        except ValueError as error:
-            raise Permanent(FailureCode.MODEL_INVALID, f"{self._spec.path}: {error}") from error
-
-
-def _check_core_mask(target: Target, core_mask: CoreMask) -> None:
-    if target not in CORES:
-        raise Permanent(FailureCode.CONFIG_INVALID, f"{target.value} has no NPU")
-    if core_mask is not CoreMask.ALL and core_mask.bit_length() > CORES[target]:
-        text = f"core mask {core_mask.name} on {target.value}, which has {CORES[target]} NPU core(s)"
-        raise Permanent(FailureCode.CONFIG_INVALID, text)
-
-
-def _check_file(path: str, target: Target) -> str:
-    """Return the toolkit version of the file when this board may load it."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise Permanent(FailureCode.MODEL_MISSING, f"{path}: {error.strerror}") from error
-    header = parse_header(content)
-    require_target(header, target)
-    return header.toolkit
-
-
-def _library() -> Any:
-    """Return a new RKNNLite whose log goes to the process's stderr."""
-    if platform.machine() != "aarch64":
-        text = f"the RKNN runtime needs a Rockchip board (aarch64), this is {platform.machine()}: use the variant cpu"
-        raise Permanent(FailureCode.RUNTIME_MISSING, text)
-    try:
-        from rknnlite.api import RKNNLite  # noqa: PLC0415 - exists on boards alone, and takes a second to import
-    except ImportError as error:
-        text = f"install rknn-toolkit-lite2 (it has wheels for aarch64 and Python below 3.13 only): {error}"
-        raise Permanent(FailureCode.RUNTIME_MISSING, text) from error
-    lite = RKNNLite()
-    for handler in logging.getLogger(_LOG_NAME).handlers:
-        if isinstance(handler, logging.StreamHandler) and sys.__stderr__ is not None:
-            handler.setStream(sys.__stderr__)
-    return lite
-
-
-def _heed_run(runtime: Any) -> None:
-    """Make a failed rknn_run an exception: RKNNLite drops its code, and gives the picture before's answer for this one.
-
-    RKNNLite catches the exception as it does those of its other calls, logs it and answers None.
-    """
-    run = runtime.run
-
-    def heeded(*arguments: Any, **named: Any) -> Any:
-        result = run(*arguments, **named)
-        code = result[0] if isinstance(result, tuple) else result
-        if isinstance(code, int) and code != 0:
-            raise RuntimeError(f"rknn_run failed, error code: {_RUN_CODES.get(code, code)}")
-        return result
-
-    runtime.run = heeded
-
-
-def _versions(text: str, key: str) -> str:
-    """Read one version out of `API: 2.5.0 (...)` or `DRV: 0.9.8`."""
-    found = re.search(rf"{key}:[ \t]*(\S.*)", text)
-    return found.group(1).strip() if found else "unknown"
+    def _run(self, items: Sequence[Sequence[Pixels]], shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Return the library's own buffer, (N, C, H, W) or (N, 1, H, W), which the next call overwrites."""
+        count = self._spec.batch
+        pictures = self._stacks[shape].put(items, count)
+        outputs = self._context.run(pictures, data_format=["nhwc"] * len(pictures))
+        if len(outputs) != 1:
+            raise Permanent(FailureCode.MODEL_INVALID, f"{self._spec.path}: the model gives {len(outputs)} outputs")
+        self._answers.check(outputs[0].shape, count, shape)
+        return outputs[0]

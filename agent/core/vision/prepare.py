@@ -1,6 +1,6 @@
 """From a camera's picture to the model's inputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -19,7 +19,8 @@ TILE_FILL = 114
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that is fixed for one camera with one model.
+    """All that is fixed for one camera with one model, at one of the model's shapes: the preferred one, unless `at`
+    gave it. A tile step's scale and overlap are meant for the preferred shape.
 
     `limits` (256 bytes) holds for each class the score, in 1/255, that a pixel must exceed to count: NEVER for the
     background, ignored classes and ids that the model has not. `least_area_px` is in camera pixels, by class.
@@ -41,10 +42,10 @@ class View:
         Equalisation, when there is one, works on the scaled region of interest, wherever it stands in the list.
         Errors: ValueError when the manifest's inputs or tiles are not possible.
         """
-        shapes = {spec.shapes[0] for spec in manifest.inputs}
+        preferred = {spec.shapes[0] for spec in manifest.inputs}
         tile_hw = manifest.inputs[0].shapes[0]
-        if len(shapes) != 1 or min(tile_hw) < 8:
-            raise ValueError(f"all inputs need one shape of at least 8x8 pixels, not {sorted(shapes)}")
+        if len(preferred) != 1 or min(tile_hw) < 8:
+            raise ValueError(f"all inputs need one shape of at least 8x8 pixels, not {sorted(preferred)}")
         fit = next(step for step in manifest.preprocess if isinstance(step, Letterbox | Tile))
         if isinstance(fit, Tile) and 2 * fit.overlap_px > min(tile_hw):
             raise ValueError(f"tiles of {tile_hw} cannot overlap by {fit.overlap_px} pixels: half a tile at most")
@@ -59,6 +60,20 @@ class View:
             limits=bytes([NEVER, *(_limit(manifest, rules, name) for name in names[1:])]).ljust(256, bytes([NEVER])),
             least_area_px=tuple(_least_area_px(manifest, rules, name) for name in names),
         )
+
+    def at(self, tile_hw: Size) -> Self:
+        """The same for another of the model's shapes. To be asked of the view at the preferred shape.
+
+        Tiles keep to the same parts of the picture, at another scale; the part that overlaps shrinks and grows too.
+        """
+        if tile_hw == self.tile_hw:
+            return self
+        fit = self.fit
+        if isinstance(fit, Tile):
+            factor = min(tile_hw[0] / self.tile_hw[0], tile_hw[1] / self.tile_hw[1])
+            overlap_px = int(fit.overlap_px * factor)
+            fit = fit.model_copy(update={"scale": fit.scale * factor, "overlap_px": overlap_px})
+        return replace(self, tile_hw=tile_hw, fit=fit)
 
 
 def _limit(manifest: Manifest, rules: ClassRules, name: str) -> int:

@@ -23,7 +23,9 @@ class Quality:
 
 
 def quality(prepared: Prepared) -> Quality:
-    """Measured at the model's scale and before equalisation, without the fill around the picture."""
+    """Measured at the model's scale and before equalisation, without the fill around the picture. Where the model's
+    input is adaptive the scale is that of the shape in use: sharpness rises as the shape gets smaller.
+    """
     grey = np.asarray(cv2.cvtColor(prepared.canvas, cv2.COLOR_RGB2GRAY))
     mean, deviation = cv2.meanStdDev(grey)
     saturated = int(np.count_nonzero(grey >= SATURATED))

@@ -1,10 +1,9 @@
-"""`rkfleet`: the operator's commands."""
+"""`rkfleet demo`."""
 
 import json
 import shutil
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -20,23 +19,10 @@ from fleet.demo.run import Show, Stage
 from fleet.demo.seen import Seen
 from fleet.demo.story import Act
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-_ZOO = Path(__file__).resolve().parent.parent / "modelkit" / "zoo"
+_ZOO = Path(__file__).resolve().parents[2] / "modelkit" / "zoo"
 _SECONDS_A_LINE = 5.0
 
 
-@app.callback()
-def main() -> None:
-    """Put a defect-segmentation model on every board of a factory, keep it there, and prove that it works."""
-
-
-@app.command("version")
-def show_version() -> None:
-    """Print the version."""
-    typer.echo(version("rkfleet"))
-
-
-@app.command()
 def demo(
     *,
     seconds: Annotated[float, typer.Option(min=1, help="Least time to inspect with each model.")] = 10.0,
@@ -160,7 +146,3 @@ def _finish(played: tuple[Seen, list[Act]], plan: Plan, console: Console, *, as_
     if problems := report.problems(figures):
         console.print("Failed: " + "; ".join(problems), style="red", markup=False)
         raise typer.Exit(1)
-
-
-if __name__ == "__main__":
-    app()

@@ -4,20 +4,8 @@ Batch normalisation is folded into the convolutions by the exporter. The stem ha
 run on a quarter of the pixels; a transposed convolution gives the logits at full size again.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
-
-from modelkit.plan import DEVIATION, MEAN
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """`base` channels at half size; deeper levels have 2, 4 and 6 times as many."""
-
-    base: int = 16
-    classes: int = 7
 
 
 def _conv(into: int, out: int, stride: int = 1) -> nn.Sequential:
@@ -27,14 +15,14 @@ def _conv(into: int, out: int, stride: int = 1) -> nn.Sequential:
 
 
 class UNet(nn.Module):  # type: ignore[misc] # torch is not installed where the types are checked
-    """Takes (N, 3, H, W) float, about zero mean and unit deviation; gives logits (N, classes, H, W). H and W are
-    multiples of 16.
+    """Takes `inputs` pictures (N, 3, H, W) float, about zero mean and unit deviation; gives logits (N, classes, H, W).
+    H and W are multiples of 16. `width` channels at half size; deeper levels have 2, 4 and 6 times as many.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, classes: int, inputs: int = 1, width: int = 16) -> None:
         super().__init__()
-        b = shape.base
-        self.stem = nn.Sequential(_conv(3, b, stride=2), _conv(b, b))
+        b = width
+        self.stem = nn.Sequential(_conv(3 * inputs, b, stride=2), _conv(b, b))
         self.down = nn.ModuleList(
             nn.Sequential(nn.MaxPool2d(2), _conv(into, out), _conv(out, out))
             for into, out in ((b, 2 * b), (2 * b, 4 * b), (4 * b, 6 * b))
@@ -42,25 +30,16 @@ class UNet(nn.Module):  # type: ignore[misc] # torch is not installed where the 
         self.grow = nn.Upsample(scale_factor=2, mode="nearest")
         self.up = nn.ModuleList((_conv(10 * b, 4 * b), _conv(6 * b, 2 * b), _conv(3 * b, b)))
         self.refine = _conv(b, b)
-        self.head = nn.ConvTranspose2d(b, shape.classes, 2, stride=2)
+        self.head = nn.ConvTranspose2d(b, classes, 2, stride=2)
         with torch.no_grad():
             # Nearly all is background; to begin there saves the first few hundred steps.
             self.head.bias[0] += 3.0
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        levels = [self.stem(x)]
+    def forward(self, *pictures: torch.Tensor) -> torch.Tensor:
+        levels = [self.stem(pictures[0] if len(pictures) == 1 else torch.cat(pictures, dim=1))]
         for down in self.down:
             levels.append(down(levels[-1]))
         x = levels.pop()
         for up in self.up:
             x = up(torch.cat([self.grow(x), levels.pop()], dim=1))
         return self.head(self.refine(x))
-
-
-def parameters(model: UNet) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def normalised(rgb: torch.Tensor) -> torch.Tensor:
-    """(N, 3, H, W) of 0 to 255 to what the network takes; the converter bakes in the same two numbers."""
-    return (rgb.float() - MEAN) / DEVIATION

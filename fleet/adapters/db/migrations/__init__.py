@@ -1,0 +1,1 @@
+"""Alembic's scripts. Run by fleet.adapters.db.schema, inside its transaction."""
