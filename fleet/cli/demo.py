@@ -54,11 +54,12 @@ def demo(
 
 
 def zoo_bundles() -> list[Path]:
-    """From the first version to the last."""
-    bundles = sorted(_ZOO.glob("*/manifest.json"), key=lambda path: _numbers(path.parent.name))
+    """From the first version to the last, of those that need no reference: the demo's boards are all different."""
+    found = sorted(_ZOO.glob("*/manifest.json"), key=lambda path: _numbers(path.parent.name))
+    bundles = [path.parent for path in found if len(json.loads(path.read_text())["inputs"]) == 1]
     if not bundles:
         raise typer.BadParameter(f"there is no bundle under {_ZOO}; name them with --installed and --bundle")
-    return [path.parent for path in bundles]
+    return bundles
 
 
 def _numbers(name: str) -> list[int]:

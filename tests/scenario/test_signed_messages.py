@@ -307,6 +307,8 @@ JSON = st.recursive(
 FIELDS = ("schema", "topic", "issuedAt", "expiresAt", "payload", "signatures")
 
 
+# The agent of the tests before draws random numbers on its own threads meanwhile, which Hypothesis takes for ours.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200, deadline=None
 )
