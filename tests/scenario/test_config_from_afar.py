@@ -251,8 +251,12 @@ def test_a_crash_loop_brings_the_last_good_configuration_back_without_the_broker
 
 
 def journal(hall: Hall) -> dict[str, Any]:
-    """What the agent remembers of configurations."""
-    raw = (hall.station.folder / "data" / "config.journal").read_bytes()
+    """What the agent remembers of configurations; between two renames only the file before is there."""
+    path = hall.station.folder / "data" / "config.journal"
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raw = path.with_name(f"{path.name}.previous").read_bytes()
     document: dict[str, Any] = json.loads(raw.partition(b"\n")[2])
     return document
 
