@@ -27,6 +27,8 @@ def choose_bundle(folder: Path, target: Target) -> Bundle:
             FailureCode.MODEL_WRONG_TARGET,
             f"{folder}: {manifest.name} {manifest.version} has no variant for {target.value}, only for {offered}",
         )
+    if variant.stages:
+        raise Permanent(FailureCode.MODEL_TOO_NEW, f"{folder}: a model in stages, which this agent cannot run yet")
     path = folder / variant.file
     try:
         size = path.stat().st_size
