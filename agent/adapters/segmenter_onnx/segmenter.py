@@ -1,6 +1,5 @@
 """OnnxSegmenter: a whole model on the CPU, the variant `cpu` of a bundle."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.adapters.segmenter_onnx.session import Session, fits
-from agent.core.answers import Answers
 from agent.core.frame import Pixels
-from agent.core.model import ModelSpec, Stack
+from agent.core.model import ModelSpec
 from agent.errors import AgentError, Permanent
-from agent.ports import Runtime, Segmentation, Segmenter
+from agent.ports import Segmenter
+from agent.whole_model import WholeModel
 from schemas.codes import FailureCode
 
 INTEGERS = {"tensor(uint8)", "tensor(int8)", "tensor(uint16)", "tensor(int16)", "tensor(int32)", "tensor(int64)"}
@@ -30,7 +29,7 @@ class OnnxFactory:
         return OnnxSegmenter(self.spec, self.threads)
 
 
-class OnnxSegmenter:
+class OnnxSegmenter(WholeModel):
     """One session. All inputs of a call have the same shape. A file whose batch axis is fixed is given that many
     pictures in every call, black ones where fewer came.
 
@@ -45,50 +44,15 @@ class OnnxSegmenter:
     """
 
     def __init__(self, spec: ModelSpec, threads: int = 1) -> None:
-        self._spec = spec
         self._session = Session(spec.path, threads)
+        super().__init__(spec, self._session)
         _compare(spec, self._session)
         self._names = [item.name for item in self._session.inputs]
         self._is_fixed = isinstance(self._session.inputs[0].shape[0], int)
-        self._answers = Answers(spec)
-        self._stacks = {shape: Stack(spec.inputs, shape) for shape in spec.shapes}
         for shape in spec.shapes:
             self._try(shape, 1)
             if spec.batch > 1 and not self._is_fixed:
                 self._try(shape, spec.batch)
-
-    @property
-    def runtime(self) -> Runtime:
-        return self._session.runtime
-
-    @property
-    def shapes(self) -> Sequence[tuple[int, int]]:
-        return self._spec.shapes
-
-    @property
-    def batch(self) -> int:
-        return self._spec.batch
-
-    def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
-        return self.segment_all([inputs])[0]
-
-    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
-        if self._session.is_closed:
-            raise Permanent(FailureCode.INTERNAL, f"{self._spec.path}: the segmenter is closed")
-        shape = self._spec.shape_of(items, self._spec.path)
-        started_s = time.perf_counter()
-        output = self._run(items, shape)
-        share_ms = (time.perf_counter() - started_s) * 1_000 / len(items)
-        made = []
-        for number in range(len(items)):
-            answered_s = time.perf_counter()
-            class_map, score = self._answers.decode(output[number], number)
-            decoded_ms = (time.perf_counter() - answered_s) * 1_000
-            made.append(Segmentation(class_map, score, share_ms, decoded_ms))
-        return made
-
-    def close(self) -> None:
-        self._session.close()
 
     def _try(self, shape: tuple[int, int], count: int) -> None:
         """Run black pictures: what dimensions a model leaves open shows only in its answer."""

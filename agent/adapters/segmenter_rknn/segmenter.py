@@ -1,6 +1,5 @@
 """RknnSegmenter: a whole model on one NPU core."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.adapters.segmenter_rknn.context import Context, CoreMask
-from agent.core.answers import Answers
 from agent.core.frame import Pixels
-from agent.core.model import ModelSpec, Stack
+from agent.core.model import ModelSpec
 from agent.errors import AgentError, Permanent
-from agent.ports import Runtime, Segmentation, Segmenter
+from agent.ports import Segmenter
+from agent.whole_model import WholeModel
 from schemas.codes import FailureCode
 from schemas.target import Target
 
@@ -30,7 +29,7 @@ class RknnFactory:
         return RknnSegmenter(self.spec, self.target, self.core_mask)
 
 
-class RknnSegmenter:
+class RknnSegmenter(WholeModel):
     """One runtime context. All inputs of a call have the same shape. A file that was built for several pictures is
     given that many in every call, black ones where fewer came.
 
@@ -42,49 +41,14 @@ class RknnSegmenter:
     """
 
     def __init__(self, spec: ModelSpec, target: Target, core_mask: CoreMask = CoreMask.AUTO) -> None:
-        self._spec = spec
-        self._answers = Answers(spec)
-        self._stacks = {shape: Stack(spec.inputs, shape) for shape in spec.shapes}
         self._context = Context(spec.path, target, core_mask)
+        super().__init__(spec, self._context)
         try:
             for shape in spec.shapes:
                 self._try(shape)
         except AgentError:
             self.close()
             raise
-
-    @property
-    def runtime(self) -> Runtime:
-        return self._context.runtime
-
-    @property
-    def shapes(self) -> Sequence[tuple[int, int]]:
-        return self._spec.shapes
-
-    @property
-    def batch(self) -> int:
-        return self._spec.batch
-
-    def segment(self, inputs: Sequence[Pixels]) -> Segmentation:
-        return self.segment_all([inputs])[0]
-
-    def segment_all(self, items: Sequence[Sequence[Pixels]]) -> Sequence[Segmentation]:
-        if self._context.is_closed:
-            raise Permanent(FailureCode.INTERNAL, f"{self._spec.path}: the segmenter is closed")
-        shape = self._spec.shape_of(items, self._spec.path)
-        started_s = time.perf_counter()
-        output = self._run(items, shape)
-        share_ms = (time.perf_counter() - started_s) * 1_000 / len(items)
-        made = []
-        for number in range(len(items)):
-            answered_s = time.perf_counter()
-            class_map, score = self._answers.decode(output[number], number)
-            decoded_ms = (time.perf_counter() - answered_s) * 1_000
-            made.append(Segmentation(class_map, score, share_ms, decoded_ms))
-        return made
-
-    def close(self) -> None:
-        self._context.close()
 
     def _try(self, shape: tuple[int, int]) -> None:
         """Run black pictures: the library tells only then that the model takes other inputs than the spec says."""
