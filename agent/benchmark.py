@@ -5,11 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from agent.core.update import ModelRef
+from agent.drive import drive, percentiles
 from agent.library import Library
-from schemas.job import BenchmarkOutput, Percentiles
+from schemas.job import BenchmarkOutput
 
 
 def benchmark(library: Library, ref: ModelRef, lane: str, stop: threading.Event, seconds: float) -> Mapping[str, Any]:
@@ -22,29 +21,17 @@ def benchmark(library: Library, ref: ModelRef, lane: str, stop: threading.Event,
     began_s = time.monotonic()
     loaded = library.load(lane, ref, bundle)
     load_ms = (time.monotonic() - began_s) * 1e3
-    whole_ms: list[float] = []
-    inference_ms: list[float] = []
     try:
-        ends_s = time.monotonic() + seconds
-        while not whole_ms or (time.monotonic() < ends_s and not stop.is_set()):
-            called_s = time.monotonic()
-            seen = loaded.segmenter.segment(frames[len(whole_ms) % len(frames)].inputs)
-            whole_ms.append((time.monotonic() - called_s) * 1e3)
-            inference_ms.append(seen.inference_ms)
+        calls_ms, inference_ms = drive(loaded.segmenter, frames, seconds, stop)
     finally:
         loaded.segmenter.close()
     output = BenchmarkOutput(
         model=loaded.model,
         lane=lane,
-        calls=len(whole_ms),
+        calls=len(calls_ms),
         load_ms=round(load_ms, 1),
-        rate_hz=round(1e3 * len(whole_ms) / sum(whole_ms), 2),
-        call_ms=_percentiles(whole_ms),
-        inference_ms=_percentiles(inference_ms),
+        rate_hz=round(1e3 * len(calls_ms) / sum(calls_ms), 2),
+        call_ms=percentiles(calls_ms, 2),
+        inference_ms=percentiles(inference_ms, 2),
     )
     return output.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _percentiles(values: list[float]) -> Percentiles:
-    p50, p95, most = np.percentile(values, (50, 95, 100))
-    return Percentiles(p50=round(float(p50), 2), p95=round(float(p95), 2), max=round(float(most), 2))

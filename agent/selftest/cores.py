@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from agent.core import health
 from agent.core.bundle import Bundle, GoldenFrame
+from agent.drive import drive, percentiles
 from agent.ports import Host, Segmenter
-from agent.selftest.measure import percentiles
 from schemas.selftest import CoreFacts, Sample, TogetherFacts
 
 MOST_SAMPLES = 600
@@ -41,7 +41,7 @@ def alone(core: Core, work: Work, seconds: float) -> CoreFacts:
         health.agreement(core.segmenter.segment(frame.inputs).class_map, frame.class_map, classes)
         for frame in work.frames
     ]
-    calls_ms = _drive(core, work, seconds)
+    calls_ms, _ = drive(core.segmenter, work.frames, seconds, work.stop)
     return CoreFacts(
         load_ms=round(core.load_ms, 1),
         golden_frames=len(agreements),
@@ -59,16 +59,20 @@ def together(cores: Sequence[Core], work: Work, seconds: float, sample: Callable
     began_s = time.monotonic()
     interval_s = max(LEAST_INTERVAL_S, seconds / MOST_SAMPLES)
     with ThreadPoolExecutor(len(cores)) as pool:
-        running = [pool.submit(_drive, core, work, seconds) for core in cores]
+        running = [pool.submit(drive, core.segmenter, work.frames, seconds, work.stop) for core in cores]
         sample(0.0)
         while not all(future.done() for future in running):
             wait(running, interval_s, FIRST_EXCEPTION)
             sample(time.monotonic() - began_s)
-        calls_ms = [ms for future in running for ms in future.result()]
+        calls_ms = [ms for future in running for ms in future.result()[0]]
     took_s = time.monotonic() - began_s
     rate_hz = len(calls_ms) / took_s
     return TogetherFacts(
-        seconds=round(took_s, 2), calls=len(calls_ms), rate_hz=round(rate_hz, 2), ratio=0, call_ms=percentiles(calls_ms)
+        seconds=round(took_s, 2),
+        calls=len(calls_ms),
+        rate_hz=round(rate_hz, 2),
+        ratio=0,
+        call_ms=percentiles(calls_ms),
     )
 
 
@@ -82,15 +86,3 @@ def sampled(host: Host, at_s: float) -> Sample:
         memory_bytes=facts.memory_bytes,
         children_memory_bytes=facts.children_memory_bytes,
     )
-
-
-def _drive(core: Core, work: Work, seconds: float) -> list[float]:
-    """At least one call; the times of all, in ms."""
-    calls_ms: list[float] = []
-    ends_s = time.monotonic() + seconds
-    while not calls_ms or (time.monotonic() < ends_s and not work.stop.is_set()):
-        frame = work.frames[len(calls_ms) % len(work.frames)]
-        began_s = time.monotonic()
-        core.segmenter.segment(frame.inputs)
-        calls_ms.append((time.monotonic() - began_s) * 1e3)
-    return calls_ms

@@ -4,18 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from schemas.job import Percentiles
 from schemas.selftest import Sample, Trend
 
 _LEAST_SAMPLES = 4
-
-
-def percentiles(values_ms: Sequence[float]) -> Percentiles:
-    """Raises ValueError where there is nothing."""
-    if not values_ms:
-        raise ValueError("no values")
-    p50, p95, most = np.percentile(values_ms, (50, 95, 100))
-    return Percentiles(p50=round(float(p50), 3), p95=round(float(p95), 3), max=round(float(most), 3))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

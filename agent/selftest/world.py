@@ -14,9 +14,9 @@ from agent.build import camera_of
 from agent.check import BROKER_WITHIN_S, probe_link
 from agent.config import CameraSettings, Settings
 from agent.core.outgoing import Kind, Outgoing
+from agent.drive import percentiles
 from agent.errors import Permanent
 from agent.ports import Delivered, LinkEvent
-from agent.selftest.measure import percentiles
 from schemas.codes import FailureCode
 from schemas.job import Percentiles
 from schemas.selftest import CameraFacts, SpoolFacts

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from agent.drive import percentiles
 from agent.selftest import judge, measure
 from agent.selftest.text import as_text
 from schemas.job import Percentiles
@@ -46,9 +47,9 @@ def board(target: Target, driver: str | None = None, *, load: bool = False, freq
 
 
 def test_percentiles_are_of_all_values_and_nothing_has_none() -> None:
-    assert measure.percentiles([float(ms) for ms in range(101)]) == Percentiles(p50=50, p95=95, max=100)
+    assert percentiles([float(ms) for ms in range(101)]) == Percentiles(p50=50, p95=95, max=100)
     with pytest.raises(ValueError, match="no values"):
-        measure.percentiles([])
+        percentiles([])
 
 
 @pytest.mark.parametrize(
