@@ -56,6 +56,15 @@ def write_durably(path: Path, content: bytes) -> None:
         raise
 
 
+def write_whole(path: Path, content: bytes, partial: Path) -> None:
+    """Replace the file in one step, by way of `partial` beside it; durable when it returns. Errors: OSError, and the
+    old content stands.
+    """
+    write_durably(partial, content)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the disk has the folder's entries. Errors: OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

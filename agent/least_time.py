@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.disk import sealed, sync_folder, unsealed, write_durably
+from agent.disk import sealed, unsealed, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,8 @@ class LeastTime:
             if self._least - self._written < _STEP:
                 return
             content = sealed(json.dumps({"least": self._least.isoformat()}).encode())
-            fresh = self._path.with_suffix(".new")
             try:
-                write_durably(fresh, content)
-                fresh.replace(self._path)
-                sync_folder(self._path.parent)
+                write_whole(self._path, content, self._path.with_suffix(".new"))
             except OSError as error:
                 log.warning("the latest time is not kept: %s: %s", self._path, error.strerror or error)
                 return

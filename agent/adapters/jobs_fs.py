@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.core.job import BadJob, Job, dump, load
-from agent.disk import read_bounded, refusal, sealed, sync_folder, unsealed, write_durably
+from agent.disk import read_bounded, refusal, sealed, unsealed, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,7 @@ class FolderJobBook:
         content = dump(job)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_durably(partial, sealed(content))
-            partial.replace(path)
-            sync_folder(self._folder)
+            write_whole(path, sealed(content), partial)
         except OSError as error:
             raise refusal(error, "jobs") from error
 
