@@ -17,7 +17,7 @@ from schemas.state import DesiredModel, Phase, ProbationPlan, ReportedModel
 from tests.board.emulated import PATH, python
 from tests.board.emulated_npu import ZOO, EmulatedNpu
 from tests.scenario.bad_bundle import edit, seal
-from tests.scenario.station import Station, gaps
+from tests.scenario.station import SETTINGS, Station, gaps
 from tests.scenario.update_kit import Hall, open_hall
 
 FIRST, SECOND = "1.0.0", "1.1.0"
@@ -29,38 +29,6 @@ PROBATION = ProbationPlan(frames=30, max_p95_ratio=1e3, max_ng_drift=1.0)
 PICTURES = 8
 _SCORE_TOLERANCE = 2 / 255
 """Two processors' exponentials: the score maps may differ by one, the regions' means by no more than twice that."""
-
-_SETTINGS = """\
-[station]
-site = "berlin"
-node = "board-1"
-
-[broker]
-port = {port}
-keepalive_s = 5
-
-[model]
-bundle = "bundle"
-deadline_s = {deadline_s}
-load_deadline_s = {load_deadline_s}
-{model}
-
-[storage]
-data_dir = "data"
-
-[telemetry]
-interval_s = 0.5
-
-[[camera]]
-id = "top"
-kind = "folder"
-source = "pictures"
-source_rate_hz = {rate_hz}
-
-[camera.trigger]
-kind = "continuous"
-rate_hz = 1000.0
-"""
 
 
 @dataclass
@@ -77,9 +45,8 @@ class ZooStation(Station):
     def __post_init__(self) -> None:
         shutil.copytree(ZOO / f"pcb-unet-{self.version}", self.folder / "bundle")
         _draw(self.folder / "pictures")
-        text = _SETTINGS.format(
-            port=self.port, deadline_s=DEADLINE_S, load_deadline_s=WITHIN_S, model=self.model, rate_hz=self.rate_hz
-        )
+        model = f"deadline_s = {DEADLINE_S}\nload_deadline_s = {WITHIN_S}\n{self.model}"
+        text = SETTINGS.format(port=self.port, rate_hz=self.rate_hz, trigger_hz=1000.0, model=model)
         self.config.write_text(text)
 
 

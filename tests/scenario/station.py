@@ -22,7 +22,7 @@ from tests.scenario.bundle import make_bundle, make_pictures
 TOPICS = Topics("berlin", "board-1")
 DEADLINE_S = 30.0
 
-_SETTINGS = """\
+SETTINGS = """\
 [station]
 site = "berlin"
 node = "board-1"
@@ -34,8 +34,7 @@ keepalive_s = 5
 
 [model]
 bundle = "bundle"
-target = "cpu"
-deadline_s = 1.0
+{model}
 
 [storage]
 data_dir = "data"
@@ -51,8 +50,10 @@ source_rate_hz = {rate_hz}
 
 [camera.trigger]
 kind = "continuous"
-rate_hz = {rate_hz}
+rate_hz = {trigger_hz}
 """
+"""One camera; `model` is the rest of its section, in TOML."""
+_MODEL = 'target = "cpu"\ndeadline_s = 1.0'
 
 
 @dataclass
@@ -69,7 +70,9 @@ class Station:
     def __post_init__(self) -> None:
         make_bundle(self.folder / "bundle")
         self.truth = make_pictures(self.folder / "pictures")
-        self.config.write_text(_SETTINGS.format(port=self.port, rate_hz=self.rate_hz))
+        self.config.write_text(
+            SETTINGS.format(port=self.port, rate_hz=self.rate_hz, trigger_hz=self.rate_hz, model=_MODEL)
+        )
 
     @property
     def config(self) -> Path:
