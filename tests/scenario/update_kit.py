@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from agent.adapters.journal_fs import FileJournal
 from schemas.codes import FailureCode
 from schemas.result import Result, ResultState
 from schemas.state import DesiredModel, Phase, ProbationPlan, ReportedModel
@@ -131,8 +132,9 @@ class Hall:
 
     def journal(self) -> dict[str, Any]:
         """What the agent remembers of updates."""
-        raw = (self.station.folder / "data" / "update.journal").read_bytes()
-        document: dict[str, Any] = json.loads(raw.partition(b"\n")[2])
+        content = FileJournal(self.station.folder / "data" / "update.journal").read()
+        assert content is not None
+        document: dict[str, Any] = json.loads(content)
         return document
 
     def assert_nothing_lost(self) -> None:
