@@ -8,9 +8,9 @@ from agent.adapters.camera_ffmpeg import FfmpegCamera, FfmpegOptions
 from agent.adapters.camera_folder import FolderCamera, FolderOptions
 from agent.adapters.camera_synthetic import SyntheticCamera, SyntheticOptions
 from agent.adapters.mqtt_paho import LinkOptions, Tls
-from agent.adapters.segmenter_onnx import OnnxFactory
-from agent.adapters.segmenter_process import Interpreter, ProcessSegmenter
-from agent.adapters.segmenter_rknn import CORES, CoreMask, RknnFactory
+from agent.adapters.segmenter_onnx import OnnxFactory, OnnxStageFactory
+from agent.adapters.segmenter_process import ChainLink, Interpreter, ProcessChain, ProcessSegmenter
+from agent.adapters.segmenter_rknn import CORES, CoreMask, RknnFactory, RknnStageFactory
 from agent.config import CameraSettings, Continuous, Settings
 from agent.core import rate
 from agent.core.bundle import Bundle
@@ -21,7 +21,7 @@ from agent.errors import Permanent
 from agent.loops.capture import Plan
 from agent.loops.inspect import CameraPlan, InputShape, Plans
 from agent.model_file import VerifiedFactory
-from agent.ports import Camera, Segmenter, SegmenterFactory
+from agent.ports import Camera, Segmenter, SegmenterFactory, StageFactory
 from schemas.codes import FailureCode
 from schemas.result import Station
 from schemas.target import Target
@@ -30,6 +30,7 @@ from schemas.topics import Topics
 log = logging.getLogger(__name__)
 
 _LIVE = frozenset({"rtsp", "v4l2", "ffmpeg"})
+_LIBRARIES = {"onnx": "onnxruntime", "rknn": "rknnlite.api"}
 _MASKS = {0: CoreMask.CORE_0, 1: CoreMask.CORE_1, 2: CoreMask.CORE_2}
 
 
@@ -101,15 +102,19 @@ class Place:
 
 
 def segmenter_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
-    """Load the model on one core, in a child process unless settings say otherwise. Raises AgentError."""
+    """Load the model on one core, in a child process unless settings say otherwise; stages always have a child each.
+
+    Raises AgentError.
+    """
+    if bundle.stages:
+        return _chain_of(bundle, settings, place)
     factory: SegmenterFactory
-    library = {"onnx": "onnxruntime", "rknn": "rknnlite.api"}[bundle.variant.runtime]
     if bundle.variant.runtime == "onnx":
         factory = OnnxFactory(bundle.spec, settings.model.threads)
     else:
-        has_many = CORES[place.target] > 1
-        factory = RknnFactory(bundle.spec, place.target, _MASKS[place.core] if has_many else CoreMask.AUTO)
-    factory = VerifiedFactory(factory, bundle.path, bundle.variant.sha256, library)
+        factory = RknnFactory(bundle.spec, place.target, _mask_of(place))
+    (part,) = bundle.parts
+    factory = VerifiedFactory(factory, part.path, part.sha256, _LIBRARIES[part.runtime])
     if not settings.model.isolate:
         return factory()
     return ProcessSegmenter(
@@ -120,6 +125,31 @@ def segmenter_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
         core=place.name,
         interpreter=interpreter_of(settings),
     )
+
+
+def _chain_of(bundle: Bundle, settings: Settings, place: Place) -> Segmenter:
+    links = []
+    for part, spec in zip(bundle.parts, bundle.stages, strict=True):
+        factory: StageFactory
+        if part.runtime == "onnx":
+            factory = OnnxStageFactory(spec, settings.model.threads)
+        else:
+            factory = RknnStageFactory(spec, place.target, _mask_of(place))
+        verified = VerifiedFactory(factory, part.path, part.sha256, _LIBRARIES[part.runtime])
+        links.append(ChainLink(verified, spec, interpreter_of(settings)))
+    return ProcessChain(
+        links,
+        deadline_s=settings.model.deadline_s,
+        load_deadline_s=settings.model.load_deadline_s,
+        core=place.name,
+    )
+
+
+def _mask_of(place: Place) -> CoreMask:
+    """Errors: Permanent(CONFIG_INVALID) for a target without an NPU."""
+    if place.target not in CORES:
+        raise Permanent(FailureCode.CONFIG_INVALID, f"{place.target.value} has no NPU for an rknn file")
+    return _MASKS[place.core] if CORES[place.target] > 1 else CoreMask.AUTO
 
 
 def interpreter_of(settings: Settings) -> Interpreter:

@@ -60,10 +60,11 @@ class Library:
         """Errors: Permanent with MODEL_INVALID, MODEL_WRONG_TARGET, MODEL_TOO_NEW, MODEL_DIGEST_MISMATCH or
         CONFIG_INVALID.
         """
-        verify(Path(bundle.path), bundle.variant.sha256)
-        if bundle.variant.runtime == "rknn":
-            with Path(bundle.path).open("rb") as file:
-                require_target(parse_header(file.read(_MOST_RKNN_BYTES)), self._target)
+        for part in bundle.parts:
+            verify(Path(part.path), part.sha256)
+            if part.runtime == "rknn":
+                with Path(part.path).open("rb") as file:
+                    require_target(parse_header(file.read(_MOST_RKNN_BYTES)), self._target)
         self.plans(bundle)
 
     def plans(self, bundle: Bundle) -> Plans:

@@ -6,19 +6,21 @@ Adapters share it. It is light: the children that run models import it.
 import contextlib
 import hashlib
 import importlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from agent.errors import Permanent
-from agent.ports import Segmenter, SegmenterFactory
 from schemas.codes import FailureCode
 
 _CHUNK_BYTES = 1 << 20
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedFactory:
+class VerifiedFactory(Generic[Made]):
     """`made` gets its file only when its SHA-256 is right. Picklable, as `made` is.
 
     `library` names the module of the runtime. To read a large file and to import a runtime both take long, and neither
@@ -27,12 +29,12 @@ class VerifiedFactory:
     Errors: those of `verify` and of `made`.
     """
 
-    made: SegmenterFactory
+    made: Callable[[], Made]
     path: str
     sha256: str
     library: str
 
-    def __call__(self) -> Segmenter:
+    def __call__(self) -> Made:
         with ThreadPoolExecutor(1, "digest") as beside:
             found = beside.submit(verify, Path(self.path), self.sha256)
             with contextlib.suppress(ImportError):

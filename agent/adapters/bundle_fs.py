@@ -13,8 +13,8 @@ from schemas.target import Target
 
 
 def choose_bundle(folder: Path, target: Target) -> Bundle:
-    """Read the manifest and choose the variant for `target`; its file is there and has the right size, but its content
-    was not looked at: whoever loads it must.
+    """Read the manifest and choose the variant for `target`; its files are there and have the right size, but their
+    content was not looked at: whoever loads them must.
 
     Errors: Permanent with MODEL_MISSING, MODEL_INVALID, MODEL_TOO_NEW, MODEL_WRONG_TARGET or MODEL_DIGEST_MISMATCH
     and what to do.
@@ -27,25 +27,16 @@ def choose_bundle(folder: Path, target: Target) -> Bundle:
             FailureCode.MODEL_WRONG_TARGET,
             f"{folder}: {manifest.name} {manifest.version} has no variant for {target.value}, only for {offered}",
         )
-    if variant.stages:
-        raise Permanent(FailureCode.MODEL_TOO_NEW, f"{folder}: a model in stages, which this agent cannot run yet")
-    path = folder / variant.file
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise Permanent(FailureCode.MODEL_MISSING, f"{path}: {error.strerror or error}") from error
-    if size != variant.bytes:
-        raise Permanent(
-            FailureCode.MODEL_DIGEST_MISMATCH,
-            f"{path} has {size} bytes, its manifest says {variant.bytes}: copy the bundle again",
-        )
-    return Bundle(manifest, variant, str(path), str(folder), manifest_sha256)
+    for file in variant.files():
+        _require_size(folder / file.file, file.bytes)
+    return Bundle(manifest, variant, str(folder / variant.file), str(folder), manifest_sha256)
 
 
 def read_bundle(folder: Path, target: Target) -> Bundle:
-    """`choose_bundle`, and the file verified by its SHA-256. Errors: the same."""
+    """`choose_bundle`, and the files verified by their SHA-256. Errors: the same."""
     bundle = choose_bundle(folder, target)
-    verify(Path(bundle.path), bundle.variant.sha256)
+    for file in bundle.variant.files():
+        verify(folder / file.file, file.sha256)
     return bundle
 
 
@@ -59,6 +50,18 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         return parse_manifest(raw), hashlib.sha256(raw).hexdigest()
     except Permanent as error:
         raise Permanent(error.code, f"{path}: {error.text}") from error
+
+
+def _require_size(path: Path, size_bytes: int) -> None:
+    try:
+        found_bytes = path.stat().st_size
+    except OSError as error:
+        raise Permanent(FailureCode.MODEL_MISSING, f"{path}: {error.strerror or error}") from error
+    if found_bytes != size_bytes:
+        raise Permanent(
+            FailureCode.MODEL_DIGEST_MISMATCH,
+            f"{path} has {found_bytes} bytes, its manifest says {size_bytes}: copy the bundle again",
+        )
 
 
 def _read(path: Path) -> bytes:

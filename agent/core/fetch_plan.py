@@ -1,6 +1,6 @@
 """Which files of a bundle a board needs, with digests and sizes: decided from the manifest before they are downloaded.
 
-A board takes the manifest, the model file of its own target and the golden frames; the other targets' files stay
+A board takes the manifest, the model files of its own target and the golden frames; the other targets' files stay
 where they are.
 """
 
@@ -107,7 +107,8 @@ def plan(manifest: Manifest, manifest_sha256: str, target: Target, manifest_byte
         )
     ceiling = MAX_MANIFEST_BYTES if manifest_bytes is None else manifest_bytes
     files = {MANIFEST: Wanted(MANIFEST, manifest_sha256, manifest_bytes, ceiling)}
-    _add(files, Wanted(variant.file, variant.sha256, variant.bytes, variant.bytes))
+    for file in variant.files():
+        _add(files, Wanted(file.file, file.sha256, file.bytes, file.bytes))
     ceiling = golden_ceiling_bytes(manifest)
     for path, sha256 in _golden_files(manifest):
         _add(files, Wanted(path, sha256, None, ceiling))

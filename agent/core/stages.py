@@ -43,7 +43,9 @@ class StageSpec:
 
     def check(self, outputs: Sequence[npt.NDArray[Any]], shape: int) -> None:
         """Errors: Permanent(MODEL_INVALID) where a stage gives other tensors than it was said to."""
-        wanted = [tensor.shapes[shape] for tensor in self.gives]
+        channels = self.model.classes if self.model.output == "logits" else 1
+        answer = (1, channels, *self.model.shapes[shape])
+        wanted = [answer] if self.is_last else [tensor.shapes[shape] for tensor in self.gives]
         if [output.shape for output in outputs] != wanted:
             found = [output.shape for output in outputs]
             raise Permanent(FailureCode.MODEL_INVALID, f"{self.model.path}: the stage gives {found}, not {wanted}")

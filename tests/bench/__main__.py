@@ -15,6 +15,8 @@ from agent.core.outgoing import Outgoing
 from tests.bench import (
     bench_adaptive,
     bench_agent,
+    bench_batch,
+    bench_chain,
     bench_ingest,
     bench_lanes,
     bench_link,
@@ -52,6 +54,8 @@ BENCHES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "swap": bench_swap.run,
     "lanes": bench_lanes.run,
     "adaptive": bench_adaptive.run,
+    "batch": bench_batch.run,
+    "chain": bench_chain.run,
     "ingest": bench_ingest.run,
 }
 

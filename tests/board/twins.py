@@ -1,4 +1,7 @@
-"""The ONNX twin of a `.rknn` file: the variant `cpu` of the bundle whose manifest names the file's SHA-256."""
+"""The ONNX twin of a `.rknn` file: the variant `cpu` of the bundle whose manifest names the file's SHA-256.
+
+A twin takes (N, H, W, 3) uint8; that of a stage, what the stage before it gives, (N, C, H, W) float.
+"""
 
 import hashlib
 import json
@@ -47,20 +50,35 @@ class Given:
 
     def pixels(self, tensor: Tensor, shape: int) -> npt.NDArray[np.uint8]:
         """(N, H, W, 3) uint8. A quantised or real value becomes the nearest pixel value."""
-        dims = tensor.dims[shape]
-        n, h, w, c = dims if tensor.layout == "NHWC" else (dims[0], dims[2], dims[3], dims[1])
-        is_nhwc = self.layout == LAYOUTS["NHWC"]
-        array: Array = np.frombuffer(self.data, _NUMPY[self.dtype]).reshape((n, h, w, c) if is_nhwc else (n, c, h, w))
-        if not is_nhwc:
-            array = array.transpose(0, 2, 3, 1)
+        array = self._nhwc(tensor, shape)
         if self.pass_through:
-            real = array.astype(np.float32)
-            if self.dtype == TYPES["int8"]:
-                real = (real - tensor.zero_point) * np.float32(tensor.scale)
-            array = real * np.asarray(tensor.std, np.float32) + np.asarray(tensor.mean, np.float32)
+            array = self._real(array, tensor) * np.asarray(tensor.std, np.float32) + np.asarray(tensor.mean, np.float32)
         if array.dtype != np.uint8:
             array = np.rint(array).clip(0, 255).astype(np.uint8)
         return np.ascontiguousarray(array)
+
+    def values(self, tensor: Tensor, shape: int) -> npt.NDArray[np.float32]:
+        """(N, C, H, W) float32, as a stage takes what the one before it gives. The NPU would round it to the tensor's
+        own type; the twin does not.
+        """
+        array = self._nhwc(tensor, shape)
+        real = self._real(array, tensor) if self.pass_through else array.astype(np.float32)
+        return np.ascontiguousarray(real.transpose(0, 3, 1, 2))
+
+    def _nhwc(self, tensor: Tensor, shape: int) -> Array:
+        n, c, h, w = nchw(tensor, shape)
+        is_nhwc = self.layout == LAYOUTS["NHWC"]
+        array: Array = np.frombuffer(self.data, _NUMPY[self.dtype]).reshape((n, h, w, c) if is_nhwc else (n, c, h, w))
+        return array if is_nhwc else array.transpose(0, 2, 3, 1)
+
+    def _real(self, array: Array, tensor: Tensor) -> Array:
+        real: Array = array.astype(np.float32)
+        return (real - tensor.zero_point) * np.float32(tensor.scale) if self.dtype == TYPES["int8"] else real
+
+
+def nchw(tensor: Tensor, shape: int) -> tuple[int, ...]:
+    n, *rest = tensor.dims[shape]
+    return (n, rest[2], rest[0], rest[1]) if tensor.layout == "NHWC" else (n, *rest)
 
 
 class Twin:
@@ -73,11 +91,15 @@ class Twin:
         self.tensors = tensors
         self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._names = [item.name for item in self._session.get_inputs()]
+        self._is_real = [item.type == "tensor(float)" for item in self._session.get_inputs()]
         self._compare(path)
 
     def run(self, shape: int, given: Sequence[Given]) -> list[npt.NDArray[np.float32]]:
         """Outputs in the order of the file. Shapes: those of the tensors' dims."""
-        pictures = [one.pixels(tensor, shape) for one, tensor in zip(given, self.tensors.inputs, strict=True)]
+        pictures = [
+            one.values(tensor, shape) if is_real else one.pixels(tensor, shape)
+            for one, tensor, is_real in zip(given, self.tensors.inputs, self._is_real, strict=True)
+        ]
         # A batch is computed picture by picture: the twin need not know of batches, and the answers are the same.
         single = [
             self._session.run(None, {name: batch[i : i + 1] for name, batch in zip(self._names, pictures, strict=True)})
@@ -93,8 +115,11 @@ class Twin:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != len(self.tensors.inputs) or len(outputs) != len(self.tensors.outputs):
             raise NoTwin(f"{path.name} has {len(inputs)} inputs and {len(outputs)} outputs, the file says otherwise")
-        for item, tensor in zip([*inputs, *outputs], [*self.tensors.inputs, *self.tensors.outputs], strict=True):
-            for dims in tensor.dims:
+        are_real = [*self._is_real, *[False] * len(outputs)]
+        tensors = [*self.tensors.inputs, *self.tensors.outputs]
+        for item, tensor, is_real in zip([*inputs, *outputs], tensors, are_real, strict=True):
+            for shape, told in enumerate(tensor.dims):
+                dims = nchw(tensor, shape) if is_real else told
                 if len(item.shape) != len(dims) or any(
                     isinstance(mine, int) and mine != size for mine, size in zip(item.shape[1:], dims[1:], strict=True)
                 ):

@@ -84,7 +84,7 @@ class FaultyFactory:
     def __call__(self) -> "FaultySegmenter":
         order = Path(self.folder, "load")
         if order.exists():
-            _misbehave(Fault[order.read_text()], self.folder)
+            misbehave(Fault[order.read_text()], self.folder)
         return FaultySegmenter(self)
 
 
@@ -119,12 +119,12 @@ class FaultySegmenter:
         elif fault is Fault.WRONG_SHAPE:
             class_map = class_map[:1, :1]
         elif fault not in {Fault.NONE, Fault.ANSWER_ALL_BUT_ONE}:
-            _misbehave(fault, self._made_by.folder)
+            misbehave(fault, self._made_by.folder)
         return Segmentation(class_map, score, (time.perf_counter() - started_s) * 1_000, 0.0)
 
     def close(self) -> None:
         if self._made_by.hang_at_close:
-            _misbehave(Fault.HANG_WITH_GIL, self._made_by.folder)
+            misbehave(Fault.HANG_WITH_GIL, self._made_by.folder)
 
     def _wait(self) -> None:
         with Path(self._made_by.folder, "entered").open("wb", buffering=0) as entered:
@@ -133,7 +133,7 @@ class FaultySegmenter:
             leave.read(1)
 
 
-def _misbehave(fault: Fault, folder: str) -> None:
+def misbehave(fault: Fault, folder: str) -> None:
     if fault in SAYINGS:
         os.write(int(sys.argv[1]), SAYINGS[fault])  # the socket to the parent
     elif fault is Fault.RETRYABLE:

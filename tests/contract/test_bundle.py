@@ -79,17 +79,3 @@ def test_a_target_without_a_variant_is_refused_with_those_that_there_are(folder:
     with pytest.raises(Permanent, match=r"no variant for rk3588, only for cpu") as caught:
         read_bundle(folder, Target.RK3588)
     assert caught.value.code is FailureCode.MODEL_WRONG_TARGET
-
-
-def test_a_model_in_stages_is_refused_until_the_agent_can_run_it(folder: Path) -> None:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    variant = next(each for each in manifest["variants"] if each["target"] == "cpu")
-    deep = {key: variant[key] for key in ("file", "bytes", "sha256", "runtime")} | {"gives": []}
-    crossing = {"name": "features", "dtype": "float32", "shapes": [[1, 8, 16, 16]]}
-    shallow = deep | {"file": "shallow.onnx", "gives": [crossing]}
-    variant["stages"] = [shallow, deep]
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(Permanent) as caught:
-        read_bundle(folder, Target.CPU)
-    assert caught.value.code is FailureCode.MODEL_TOO_NEW, caught.value.text

@@ -194,7 +194,7 @@ def test_a_child_that_even_a_kill_does_not_end_is_not_joined_by_another(
     impatient: ProcessSegmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_works(impatient, seed=13)
-    child = impatient._child
+    child = impatient._supervised.child
     assert child is not None
     monkeypatch.setattr(child._process, "kill", lambda: None)  # as a driver that holds it in the kernel
     assert fails(impatient, Fault.HANG).code is FailureCode.NPU_HUNG

@@ -135,7 +135,7 @@ def refused() -> Segmenter:
     raise AssertionError("the file reached the runtime")
 
 
-def verified(path: Path, content: bytes, library: str = "json") -> VerifiedFactory:
+def verified(path: Path, content: bytes, library: str = "json") -> VerifiedFactory[Segmenter]:
     return VerifiedFactory(made, str(path), hashlib.sha256(content).hexdigest(), library)
 
 

@@ -49,8 +49,7 @@ class OnnxStage:
 
     def run(self, tensors: Sequence[npt.NDArray[Any]], shape: int) -> Sequence[npt.NDArray[Any]]:
         outputs = self._session.run(dict(zip(self._names, tensors, strict=True)))
-        if not self._spec.is_last:
-            self._spec.check(outputs, shape)
+        self._spec.check(outputs, shape)
         return outputs
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What runs in the child: `python -m agent.adapters.segmenter_process.child CONTROL_FD LIFE_FD MEMORY_FD`.
 
-It loads the segmenter, answers one call at a time, and ends when the parent closes its side or is gone. Whatever the
-segmenter raises that is not an error of ours ends the child: the parent reads the traceback from the child's log.
+It loads the segmenter or the stage, answers one call at a time, and ends when the parent closes its side or is gone.
+Whatever is raised that is not an error of ours ends the child: the parent reads the traceback from the child's log.
 """
 
 import fcntl
@@ -11,23 +11,21 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
-import numpy as np
-
-from agent.adapters.segmenter_process.memory import SharedMemory
+from agent.adapters.segmenter_process.serve import SegmenterServer, Server, StageServer
 from agent.adapters.segmenter_process.wire import (
     MESSAGE_BYTES,
     Begin,
+    BeginStage,
     Failed,
     Garbled,
     Loaded,
-    Segment,
-    Segmented,
+    Message,
     decode,
     encode,
 )
 from agent.errors import AgentError
-from agent.ports import Segmenter
 
 
 def die_with_parent(life_fd: int) -> None:
@@ -44,29 +42,31 @@ def die_with_parent(life_fd: int) -> None:
         sys.exit(1)
 
 
-def serve(control: socket.socket, memory: SharedMemory, segmenter: Segmenter) -> None:
+def serve(control: socket.socket, answer: Callable[[Message], Message]) -> None:
     """Answer calls until the parent closes its side."""
     while data := control.recv(MESSAGE_BYTES):
         message = decode(data)
-        if not isinstance(message, Segment):
-            raise Garbled(f"a parent does not say {type(message).__name__}")
-        control.send(encode(_segment(memory, segmenter, message)))
+        try:
+            made = answer(message)
+        except AgentError as error:
+            made = Failed.of(message.call, error)
+        control.send(encode(made))
 
 
-def _segment(memory: SharedMemory, segmenter: Segmenter, ask: Segment) -> Segmented | Failed:
-    shape = (ask.height_px, ask.width_px)
+def run(control: socket.socket, memory_fd: int) -> None:
+    begin = pickle.loads(control.recv(MESSAGE_BYTES))  # noqa: S301 - the parent's own bytes
+    if not isinstance(begin, Begin | BeginStage):
+        raise Garbled(f"a parent does not begin with {type(begin).__name__}")
     try:
-        made = segmenter.segment_all([memory.inputs(shape, item) for item in range(ask.count)])
+        server: Server = SegmenterServer(begin) if isinstance(begin, Begin) else StageServer(begin)
     except AgentError as error:
-        return Failed.of(ask.call, error)
-    if len(made) != ask.count:
-        raise TypeError(f"the segmenter answered {len(made)} of {ask.count} pictures")
-    for item, each in enumerate(made):
-        for target, source in zip(memory.maps(shape, item), (each.class_map, each.score), strict=True):
-            if source.shape != shape or source.dtype != np.uint8:
-                raise TypeError(f"the segmenter gave {source.dtype} {source.shape} for a picture of {shape}")
-            np.copyto(target, source)
-    return Segmented(ask.call, sum(each.inference_ms for each in made), sum(each.postprocess_ms for each in made))
+        control.send(encode(Failed.of(0, error)))
+        return
+    runtime = server.runtime
+    control.send(encode(Loaded(0, runtime.name, runtime.version, runtime.driver)))
+    server.attach(memory_fd)
+    serve(control, server.answer)
+    server.close()
 
 
 def main() -> None:
@@ -75,18 +75,7 @@ def main() -> None:
         os.set_inheritable(fd, False)  # noqa: FBT003 - a process that the library starts must not keep them open
     die_with_parent(life_fd)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, control_fd) as control:
-        begin = pickle.loads(control.recv(MESSAGE_BYTES))  # noqa: S301 - the parent's own bytes
-        if not isinstance(begin, Begin):
-            raise Garbled(f"a parent does not begin with {type(begin).__name__}")
-        try:
-            segmenter = begin.factory()
-        except AgentError as error:
-            control.send(encode(Failed.of(0, error)))
-            return
-        runtime = segmenter.runtime
-        control.send(encode(Loaded(0, runtime.name, runtime.version, runtime.driver)))
-        serve(control, SharedMemory.attach(begin.spec, memory_fd), segmenter)
-        segmenter.close()
+        run(control, memory_fd)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from agent.adapters.segmenter_process.memory import SharedMemory
 from agent.adapters.segmenter_process.wire import MESSAGE_BYTES, Garbled, Message, decode
-from agent.core.model import ModelSpec
 
 LOG_BYTES = 4_096
 REAP_S = 1.0
@@ -50,10 +51,10 @@ class Child:
     process ends in whatever way), and its standard output and error, of which the last LOG_BYTES are kept.
     """
 
-    def __init__(self, spec: ModelSpec, interpreter: Interpreter) -> None:
+    def __init__(self, slots: Sequence[int], interpreter: Interpreter) -> None:
         self._log = bytearray()
         with contextlib.ExitStack() as theirs:
-            self.memory, memory_fd = SharedMemory.create(spec)
+            self.memory, memory_fd = SharedMemory.create(slots)
             theirs.callback(os.close, memory_fd)
             self._control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             theirs.callback(their_control.close)
@@ -83,17 +84,15 @@ class Child:
 
     def receive(self, call: int, timeout_s: float) -> Message:
         """Wait for the answer to `call`. Raise Ended, Silent, or Garbled when it is the answer to another."""
-        deadline_s = time.monotonic() + timeout_s
-        while (left_s := deadline_s - time.monotonic()) > 0:
-            if self._control.fileno() in self._wait(left_s):
-                data = self._read_control()
-                if not data:
-                    raise Ended
-                answer = decode(data)
-                if answer.call != call:
-                    raise Garbled(f"answered call {answer.call} in call {call}")
-                return answer
-        raise Silent
+        if wait_for_any([self], timeout_s) is None:
+            raise Silent
+        data = self._read_control()
+        if not data:
+            raise Ended
+        answer = decode(data)
+        if answer.call != call:
+            raise Garbled(f"answered call {answer.call} in call {call}")
+        return answer
 
     def end(self, grace_s: float) -> bool:
         """Ask it to end, or let it end, for `grace_s`; then kill it. False when even that does not end it."""
@@ -142,21 +141,26 @@ class Child:
         except (OSError, IndexError):
             return 0
 
-    def _wait(self, timeout_s: float) -> set[int]:
-        """Descriptors with news, of those still open; none when the time is up. The log is read on the way."""
-        poll = select.poll()
-        for fd in self._open_fds:
-            poll.register(fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(timeout_s * 1_000)}
+    @property
+    def open_fds(self) -> AbstractSet[int]:
+        return self._open_fds
+
+    @property
+    def has_closed(self) -> bool:
+        """Its side of the socket, as its end does."""
+        return self._control.fileno() not in self._open_fds
+
+    def hear(self, ready: AbstractSet[int]) -> bool:
+        """Read the log where it is ready; True when the socket is."""
         if self._output.fileno() in ready:
             self._read_log()
-        return ready
+        return self._control.fileno() in ready
 
     def _drain(self, timeout_s: float) -> None:
         """Wait until it has closed both its sides, as its end does."""
         deadline_s = time.monotonic() + timeout_s
         while self._open_fds and (left_s := deadline_s - time.monotonic()) > 0:
-            if self._control.fileno() in self._wait(left_s):
+            if self.hear(_poll([self], left_s)):
                 self._read_control()
 
     def _read_control(self) -> bytes:
@@ -181,6 +185,30 @@ class Child:
         except subprocess.TimeoutExpired:
             return False
         return self.gone()
+
+
+def wait_for_any(children: Sequence[Child], timeout_s: float) -> Child | None:
+    """The first child that has an answer or has closed its side; None when the time is up.
+
+    Logs are read on the way. Answers that are there already are seen though the time is 0.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        left_s = deadline_s - time.monotonic()
+        closed = next((child for child in children if child.has_closed), None)
+        ready = set() if closed else _poll(children, max(0.0, left_s))
+        heard = [child for child in children if child.hear(ready)]
+        if closed or heard or left_s <= 0:
+            return closed or next(iter(heard), None)
+
+
+def _poll(children: Sequence[Child], timeout_s: float) -> set[int]:
+    """Descriptors with news, of those still open; none when the time is up."""
+    poll = select.poll()
+    for child in children:
+        for fd in child.open_fds:
+            poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(timeout_s * 1_000)}
 
 
 def _spawn(interpreter: Interpreter, fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:

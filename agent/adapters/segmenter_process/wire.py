@@ -1,16 +1,17 @@
 """What parent and child say to each other, one datagram a message, over a socket pair.
 
-The parent says `Begin` once, pickled because it carries a factory; all else is JSON: what a broken child says is only
-ever data. Pictures and maps never come this way.
+The parent says `Begin` or `BeginStage` once, pickled because it carries a factory; all else is JSON: what a broken
+child says is only ever data. Pictures, tensors and maps never come this way.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from agent.core.model import ModelSpec
+from agent.core.stages import StageSpec
 from agent.errors import AgentError, Permanent, Retryable
-from agent.ports import Runtime, Segmenter
+from agent.ports import Runtime, SegmenterFactory, StageFactory
 from schemas.codes import FailureCode
 
 MESSAGE_BYTES = 65_536
@@ -26,12 +27,20 @@ class Begin:
     """`spec` gives the layout of the shared memory; `factory` makes the segmenter."""
 
     spec: ModelSpec
-    factory: Callable[[], Segmenter]
+    factory: SegmenterFactory
+
+
+@dataclass(frozen=True, slots=True)
+class BeginStage:
+    """As Begin, for a stage."""
+
+    spec: StageSpec
+    factory: StageFactory
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The child's segmenter is ready. It answers call 0."""
+    """The child's segmenter or stage is ready. It answers call 0."""
 
     call: int
     name: str
@@ -65,6 +74,27 @@ class Segmented:
 
 
 @dataclass(frozen=True, slots=True)
+class Compute:
+    """The tensors in the shared memory are for the input shape of this number: answer `call`. The maps of the last
+    stage go to the place of `item`.
+    """
+
+    call: int
+    shape: int
+    item: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What the stage gives for `item` is in the shared memory."""
+
+    call: int
+    item: int
+    inference_ms: float
+    postprocess_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The segmenter raised an error of ours; it can be called again, or was never loaded where `call` is 0."""
 
@@ -88,8 +118,8 @@ class Failed:
         return Permanent(code, self.text) if self.delay_s is None else Retryable(code, self.text, delay_s=self.delay_s)
 
 
-Message = Loaded | Segment | Segmented | Failed
-KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Loaded, Segment, Segmented, Failed)}
+Message = Loaded | Segment | Segmented | Compute | Computed | Failed
+KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:

@@ -32,8 +32,8 @@ class RknnStageFactory:
 class RknnStage:
     """One runtime context, tried in each shape before the constructor returns.
 
-    Pictures are NHWC; what another stage gives is laid out as in ONNX, NCHW, and is given as float32 unless it is
-    uint8.
+    Tensors of four dimensions go to the library as NHWC, as pictures are; what another stage gives is laid out as in
+    ONNX, NCHW, and is turned here. It goes as float32 unless it is uint8.
 
     Errors of the constructor: those of Context, and Permanent(MODEL_INVALID) for another model than the spec says.
     Errors of `run`: those of Context; Permanent(MODEL_INVALID) where it gives other tensors.
@@ -42,8 +42,7 @@ class RknnStage:
     def __init__(self, spec: StageSpec, target: Target, core_mask: CoreMask = CoreMask.AUTO) -> None:
         self._spec = spec
         self._types = ["uint8" if tensor.dtype == "uint8" else "float32" for tensor in spec.takes]
-        layout = "nhwc" if spec.is_first else "nchw"
-        self._layouts = [layout if len(tensor.shapes[0]) == _IMAGE_DIMS else None for tensor in spec.takes]
+        self._layouts = ["nhwc" if len(tensor.shapes[0]) == _IMAGE_DIMS else None for tensor in spec.takes]
         self._context = Context(spec.model.path, target, core_mask)
         try:
             for shape in range(len(spec.model.shapes)):
@@ -57,18 +56,18 @@ class RknnStage:
         return self._context.runtime
 
     def run(self, tensors: Sequence[npt.NDArray[Any]], shape: int) -> Sequence[npt.NDArray[Any]]:
-        given = [np.ascontiguousarray(array, kind) for array, kind in zip(tensors, self._types, strict=True)]
-        outputs = self._context.run(given, data_type=self._types, data_format=self._layouts)
-        if not self._spec.is_last:
-            self._spec.check(outputs, shape)
-        elif len(outputs) != 1:
-            raise Permanent(
-                FailureCode.MODEL_INVALID, f"{self._spec.model.path}: the stage gives {len(outputs)} outputs"
-            )
+        given = [self._laid_out(array, kind) for array, kind in zip(tensors, self._types, strict=True)]
+        # The library changes the lists that it is given.
+        outputs = self._context.run(given, data_type=list(self._types), data_format=list(self._layouts))
+        self._spec.check(outputs, shape)
         return outputs
 
     def close(self) -> None:
         self._context.close()
+
+    def _laid_out(self, array: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+        is_turned = array.ndim == _IMAGE_DIMS and not self._spec.is_first
+        return np.ascontiguousarray(array.transpose(0, 2, 3, 1) if is_turned else array, kind)
 
     def _try(self, shape: int) -> None:
         try:

@@ -45,7 +45,8 @@ def files_of(manifest: Manifest) -> tuple[BundleFile, ...]:
     """
     files: dict[str, BundleFile] = {}
     for variant in manifest.variants:
-        _add(files, BundleFile(variant.file, variant.sha256, variant.bytes))
+        for file in variant.files():
+            _add(files, BundleFile(file.file, file.sha256, file.bytes))
     for number, frame in enumerate(manifest.golden.frames):
         for path in (*frame.inputs, frame.class_map):
             if path not in frame.sha256:
