@@ -7,7 +7,7 @@ Each object may be used by any thread.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from fleet.core.access import Role, Token, User
 from fleet.core.audit import Broken, Entry, Record
@@ -15,12 +15,16 @@ from fleet.core.rollout import Effect, ModelRef, Rollout, RolloutState, SetDesir
 from fleet.core.roster import Gap, Heard, Node, NodeId
 from fleet.core.roster.results import Arrival, Ingested, MissingResults, Query, Share, StoredResult
 from schemas.alarm import AlarmSeverity, Event
+from schemas.command import CommandName, Reply
+from schemas.job import JobExecution, JobRequest
 
 __all__ = [
     "Arrival",
     "Audit",
+    "Boards",
     "Desired",
     "Ingested",
+    "Jobs",
     "Lease",
     "Lock",
     "MissingResults",
@@ -32,6 +36,7 @@ __all__ = [
     "Roster",
     "Share",
     "StoredEvent",
+    "StoredJob",
     "StoredResult",
     "Users",
 ]
@@ -208,6 +213,50 @@ class Results(Protocol):
 
     def prune(self, before: datetime | None, keep_most: int | None, batch: int = 5000) -> int:
         """Delete at most `batch` of the oldest; returns how many. Call until it returns 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """`executions` has every board that was asked; None for one that has not said anything yet."""
+
+    request: JobRequest
+    created_at: datetime
+    created_by: str
+    executions: Mapping[NodeId, JobExecution | None]
+
+
+class Jobs(Protocol):
+    def add(self, request: JobRequest, nodes: Sequence[NodeId], at: datetime, by: str) -> None:
+        """Conflict where the id is taken."""
+        ...
+
+    def heard(self, executions: Sequence[tuple[NodeId, JobExecution]]) -> None:
+        """One with a `versionNumber` not above the stored one changes nothing; one of a job or board that was never
+        asked is ignored.
+        """
+        ...
+
+    def job(self, job_id: str) -> StoredJob: ...
+
+    def jobs(self, limit: int = 100) -> list[StoredJob]:
+        """Newest first."""
+        ...
+
+
+class Boards(Protocol):
+    """What is asked of boards over the broker, signed. Retryable(UNAVAILABLE) while the broker is away."""
+
+    def command(self, node: NodeId, name: CommandName, fields: Mapping[str, Any], timeout_s: float) -> Reply | None:
+        """Ask and wait for the final reply; None where none came in time. Permanent(INVALID) for fields that the
+        command does not have.
+        """
+        ...
+
+    def ask(self, node: NodeId, request: JobRequest) -> None:
+        """The broker has the request, retained until its deadline, when this returns. A request with `cancel` takes
+        its place.
+        """
         ...
 
 
