@@ -2,12 +2,14 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from agent.adapters.camera_cv2 import CvCamera, Kind, VideoOptions
 from agent.adapters.camera_ffmpeg import FfmpegCamera, FfmpegOptions
 from agent.adapters.camera_folder import FolderCamera, FolderOptions
 from agent.adapters.camera_synthetic import SyntheticCamera, SyntheticOptions
 from agent.adapters.mqtt_paho import LinkOptions, Tls
+from agent.adapters.reference_fs import read_reference
 from agent.adapters.segmenter_onnx import OnnxFactory, OnnxStageFactory
 from agent.adapters.segmenter_process import ChainLink, Interpreter, ProcessChain, ProcessSegmenter
 from agent.adapters.segmenter_rknn import CORES, CoreMask, RknnFactory, RknnStageFactory
@@ -16,13 +18,15 @@ from agent.core import rate
 from agent.core.bundle import Bundle
 from agent.core.result import Origin
 from agent.core.vision import Roi, ShapeRule, View
+from agent.core.vision.align import Limits
 from agent.core.watch import Rules
 from agent.errors import Permanent
 from agent.loops.capture import Plan
-from agent.loops.inspect import CameraPlan, InputShape, Plans
+from agent.loops.inspect import CameraPlan, InputShape, Plans, Reference
 from agent.model_file import VerifiedFactory
 from agent.ports import Camera, Segmenter, SegmenterFactory, StageFactory
 from schemas.codes import FailureCode
+from schemas.recipe import Recipe
 from schemas.result import Station
 from schemas.target import Target
 from schemas.topics import Topics
@@ -198,7 +202,21 @@ def _camera_plan(settings: Settings, camera: CameraSettings, bundle: Bundle, top
         classes=tuple(bundle.manifest.classes),
     )
     rule = ShapeRule.of(bundle.manifest)
-    return CameraPlan(view, recipe, origin, topics.result(camera.id), InputShape(rule) if rule else None)
+    reference = _reference(recipe, camera) if "reference" in view.roles else None
+    return CameraPlan(view, recipe, origin, topics.result(camera.id), InputShape(rule) if rule else None, reference)
+
+
+def _reference(recipe: Recipe, camera: CameraSettings) -> Reference:
+    path = recipe.reference.files.get(camera.id) if recipe.reference else None
+    if recipe.reference is None or path is None:
+        raise Permanent(
+            FailureCode.CONFIG_INVALID,
+            f"the model compares with a reference picture, and recipe {camera.recipe} has none for camera {camera.id}: "
+            f"name it in [recipe.{camera.recipe}.reference] files",
+        )
+    of = recipe.reference
+    limits = Limits(of.max_shift_px, of.max_angle_deg, of.max_scale_change, of.min_likeness)
+    return Reference(read_reference(Path(path)), limits)
 
 
 def _rate_hz(settings: CameraSettings) -> float | None:

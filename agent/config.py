@@ -252,7 +252,17 @@ def parse(document: Mapping[str, Any], folder: Path, origin: str) -> Settings:
     if trust is not None:
         paths = {"root": trust.root, "controller_keys": trust.controller_keys}
         trust = trust.model_copy(update={name: path and folder / path for name, path in paths.items()})
-    return settings.model_copy(update={"model": model, "storage": storage, "camera": cameras, "trust": trust})
+    recipes = {name: _resolved(recipe, folder) for name, recipe in settings.recipe.items()}
+    update = {"model": model, "storage": storage, "camera": cameras, "recipe": recipes, "trust": trust}
+    return settings.model_copy(update=update)
+
+
+def _resolved(recipe: Recipe, folder: Path) -> Recipe:
+    reference = recipe.reference
+    if reference is None:
+        return recipe
+    files = {camera: str(folder / path) for camera, path in reference.files.items()}
+    return recipe.model_copy(update={"reference": reference.model_copy(update={"files": files})})
 
 
 def override(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:

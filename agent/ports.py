@@ -270,6 +270,9 @@ class Host(Protocol):
 
     def sample(self) -> HostFacts: ...
 
+    def memory_free_bytes(self) -> int | None:
+        """As in `sample`, and quick. Any thread may call."""
+
     def soc(self) -> str | None:
         """`rk3588` and so on, from the device tree; None off the board."""
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from schemas.base import Id, Strict, Text
 from schemas.manifest import Ratio
+from schemas.stages import BundlePath
 
 
 class Evaluation(IntEnum):
@@ -68,6 +69,22 @@ class PictureLimits(Strict):
     max_saturated_share: Ratio | None = None
 
 
+class Reference(Strict):
+    """Pictures of a part without defects, for models that compare with one.
+
+    `files` has one for each camera: a picture of that camera's view and size, beside the board's settings. Each picture
+    of the camera is aligned with it; where they differ by more than these limits nothing can be decided. Shift is in
+    camera pixels at the picture's middle; likeness is the correlation of the two, 1 for the same but for light and
+    contrast.
+    """
+
+    files: dict[Id, BundlePath] = Field(min_length=1, max_length=64)
+    max_shift_px: float = Field(default=48, gt=0, le=1000)
+    max_angle_deg: float = Field(default=3, ge=0, le=45)
+    max_scale_change: Ratio = 0.03
+    min_likeness: Ratio = 0.6
+
+
 class Recipe(Strict):
     """`id` is the result's internalRecipeId. Without any rule every certain region is a defect."""
 
@@ -76,3 +93,4 @@ class Recipe(Strict):
     description: Text = ""
     rules: ClassRules = ClassRules()
     picture: PictureLimits = PictureLimits()
+    reference: Reference | None = None

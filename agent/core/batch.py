@@ -70,6 +70,12 @@ class Batcher:
         self._size = BatchSize.of(most)
         self._monotonic = monotonic
 
+    @property
+    def most(self) -> int:
+        """How many pictures one call takes now, where there is room for them."""
+        self._size = self._size.at(self._monotonic())
+        return self._size.limit
+
     def run(
         self, items: Sequence[Item], segment_all: Callable[[Sequence[Item]], Sequence[Answer]], room: Room
     ) -> Iterator[tuple[Item, Answer]]:
@@ -81,8 +87,7 @@ class Batcher:
         """
         done = 0
         while done < len(items):
-            self._size = self._size.at(self._monotonic())
-            chunk = items[done : done + room.pictures(self._size.limit)]
+            chunk = items[done : done + room.pictures(self.most)]
             try:
                 answers = segment_all(chunk)
             except Retryable as error:

@@ -1,25 +1,25 @@
-"""One thread a lane: takes frames of the cameras in turn, looks at each, and hands its result in for its turn."""
+"""One thread a lane: takes frames of the cameras in turn, looks at them, and hands each result in for its turn."""
 
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from agent.core.frame import Frame
 from agent.core.result import Judged
 from agent.errors import AgentError, Retryable
 from agent.loops.generations import Generations
-from agent.loops.inspect import CameraPlan, Loaded, Look, StopWatch, look
-from agent.loops.latest import Slots
+from agent.loops.inspect import CameraPlan, Loaded, Look, StopWatch, look, look_all, sight
+from agent.loops.latest import Slots, Taken
 from agent.loops.orders import FellBack, LaneOrder, LaneReport
 from agent.loops.quarantine import Metered, Standing
 from agent.loops.record import LaneParts, Recorder
 from agent.loops.shadow import compare
-from agent.loops.turns import Turn
+from agent.loops.work import Work
 from agent.ports import Segmenter
 from schemas.codes import FailureCode
-from schemas.result import Fault
 
 __all__ = ["Lane", "LaneParts"]
 
@@ -113,44 +113,79 @@ class Lane:
         turns = self._slots.turns
         if not turns.wait_for_room(_LOOK_AT_STOP_S):
             return
-        taken = self._slots.take(_LOOK_AT_STOP_S)
-        if taken is None:
+        first = self._slots.take(_LOOK_AT_STOP_S)
+        if first is None:
             turns.move_on()
             return
         pause_s = 0.0
-        with taken.turn:
+        with ExitStack() as held:
+            taken = [first, *self._slots.take_more(self._room_in_a_call() - 1)]
+            for each in taken:
+                held.enter_context(each.turn)
             if self._ordered.is_set():
                 self._obey()
-            loaded = self._models.active
-            plan = loaded.plan_for(taken.item) if loaded else None
-            if loaded is not None and plan is not None:
-                pause_s = self._inspect(taken.item, (loaded, plan), taken.turn, stop)
+            if (loaded := self._models.active) is not None:
+                pause_s = self._inspect(taken, loaded, stop)
         if pause_s:
             stop.wait(min(pause_s, 1.0))
 
-    def _inspect(self, frame: Frame, by: tuple[Loaded, CameraPlan], turn: Turn, stop: threading.Event) -> float:
+    def _room_in_a_call(self) -> int:
+        """Pictures that go together. While another model stands by or is in the shadow each goes alone: what fails or
+        differs must be told of it.
+        """
+        models = self._models
+        if models.active is None or models.active.batcher is None or models.standby or models.shadow:
+            return 1
+        return models.active.batcher.most
+
+    def _inspect(self, taken: Sequence[Taken[Frame]], loaded: Loaded, stop: threading.Event) -> float:
         """Look and hand in what comes of it; return how long to pause, in s."""
-        parts, (loaded, plan) = self._parts, by
-        started_at, began_s = parts.now(), parts.monotonic()
-        watch = StopWatch(parts.monotonic, _waited(frame, began_s))
-        judged = Judged(frame, loaded.model, started_at, started_at, 0.0, watch.stages)
-        pause_s, seen = 0.0, None
+        parts = self._parts
+        works = [Work.begin(each, plan, parts) for each in taken if (plan := loaded.plan_for(each.item)) is not None]
+        if len(works) > 1:
+            works = self._inspect_together(works, loaded, stop)
+        return max((self._inspect_alone(work, loaded, stop) for work in works), default=0.0)
+
+    def _inspect_together(self, works: Sequence[Work], loaded: Loaded, stop: threading.Event) -> list[Work]:
+        """Pictures of several cameras in as few calls as the model takes. Those without an answer are given back, to be
+        tried alone: so one that the model cannot bear costs the others nothing but time.
+        """
+        metered = Metered(loaded)
+        left = {id(work.watch): work for work in works}
+        times_ms = []
         try:
-            loaded, plan, seen = self._look(frame, by, watch)
-            judged = _judged(judged, loaded, seen)
+            sights = [sight(work.frame, work.plan, work.watch) for work in works]
+            for one, seen in look_all(sights, replace(loaded, segmenter=metered)):
+                work = left.pop(id(one.watch))
+                self._hand_in(work, work.judged(loaded, seen, self._parts), loaded, stop)
+                times_ms.append(seen.inference_ms)
+        except AgentError as error:
+            log.info("%s: no answer to %d pictures together, each goes alone: %s", self._name, len(left), error.text)
+        if times_ms:
+            self._well(loaded, metered, times_ms, is_compared=True)
+        return list(left.values())
+
+    def _inspect_alone(self, work: Work, loaded: Loaded, stop: threading.Event) -> float:
+        pause_s, seen, plan = 0.0, None, work.plan
+        try:
+            loaded, plan, seen = self._look(work.frame, (loaded, plan), work.watch)
+            judged = work.judged(loaded, seen, self._parts)
         except AgentError as error:
             loaded = self._models.active or loaded  # the one before may have been asked last, and failed as well
-            judged = replace(judged, model=loaded.model, fault=Fault(code=error.code, text=error.text[:2000]))
+            judged = work.failed(loaded, error, self._parts)
             pause_s = error.delay_s if isinstance(error, Retryable) else 1.0
-        judged = replace(judged, ended_at=parts.now(), processing_ms=(parts.monotonic() - began_s) * 1e3)
-        record = self._recorder.made(judged, plan, loaded.ref.manifest_sha256)
-        turn.hand_in(lambda: self._recorder.commit(record, stop))
+        self._hand_in(replace(work, plan=plan), judged, loaded, stop)
         if seen is not None and self._models.shadow is not None:
-            saw = compare(frame, (loaded, seen), self._models.shadow, parts.monotonic)
-            parts.report(saw)
-            if saw.agreement is None:
-                self._models.end_shadow()  # one fault decides, and to start its child again would hold the lane up
+            saw = compare(work.frame, (loaded, seen), self._models.shadow, self._parts.monotonic)
+            if saw is not None:
+                self._parts.report(saw)
+                if saw.agreement is None:
+                    self._models.end_shadow()  # one fault decides; starting its child again would hold the lane up
         return pause_s
+
+    def _hand_in(self, work: Work, judged: Judged, loaded: Loaded, stop: threading.Event) -> None:
+        record = self._recorder.made(judged, work.plan, loaded.ref.manifest_sha256)
+        work.turn.hand_in(lambda: self._recorder.commit(record, stop))
 
     def _look(self, frame: Frame, by: tuple[Loaded, CameraPlan], watch: StopWatch) -> tuple[Loaded, CameraPlan, Look]:
         """What was seen and by which model, noted for the lane and for its core. While a model stands by, what is slow
@@ -164,10 +199,13 @@ class Lane:
             self._fault(error)
             self._went_out(self._standing.failed(error, metered))
             raise
+        self._well(loaded, metered, [] if seen.is_misfit else [seen.inference_ms], is_compared=is_compared)
+        return loaded, plan, seen
+
+    def _well(self, loaded: Loaded, metered: Metered, times_ms: Sequence[float], *, is_compared: bool) -> None:
         if self._faulty:
             self._tell(loaded)
-        self._went_out(self._standing.looked(metered, seen.inference_ms, is_compared=is_compared))
-        return loaded, plan, seen
+        self._went_out(self._standing.looked(metered, times_ms, is_compared=is_compared))
 
     def _look_or_fall_back(
         self, frame: Frame, by: tuple[Loaded, CameraPlan], metered: Metered, watch: StopWatch
@@ -208,19 +246,3 @@ class Lane:
     def _tell(self, loaded: Loaded) -> None:
         self._faulty = False
         self._parts.report(LaneReport(self._name, None, model=loaded.model, manifest_sha256=loaded.ref.manifest_sha256))
-
-
-def _waited(frame: Frame, began_s: float) -> dict[str, float]:
-    return {"acquire": frame.acquisition_ms, "wait": (began_s - frame.captured_mono_s) * 1e3}
-
-
-def _judged(judged: Judged, loaded: Loaded, seen: Look) -> Judged:
-    return replace(
-        judged,
-        model=loaded.model,
-        evaluation=seen.evaluation,
-        reasons=seen.reasons,
-        found=seen.found,
-        quality=seen.quality,
-        model_input=seen.model_input,
-    )

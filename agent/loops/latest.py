@@ -125,6 +125,7 @@ class Slots(Generic[T]):
         self._passed = 0
         self._order = list(self._slots)
         self._stopped = False
+        self._idle = 0
         self._nudge = 0
         self._seen = _Seen()
 
@@ -152,11 +153,29 @@ class Slots(Generic[T]):
     def take(self, timeout_s: float) -> Taken[T] | None:
         """The next item; None after `timeout_s`, for a nudge, or once stopped."""
         with self._changed:
-            self._changed.wait_for(self._ready, timeout_s)
+            self._idle += 1
+            try:
+                self._changed.wait_for(self._ready, timeout_s)
+            finally:
+                self._idle -= 1
             if self._seen.nudge != self._nudge:
                 self._seen.nudge = self._nudge
                 return None
             return None if self._stopped else self._next()
+
+    def take_more(self, most: int) -> list[Taken[T]]:
+        """At most so many of the items that wait, at once, in the same order. One is left for each thread that waits
+        in `take`, so that no lane stands idle while another has its hands full.
+        """
+        more: list[Taken[T]] = []
+        with self._changed:
+            waiting = sum(slot.filled for slot in self._slots.values())
+            while not self._stopped and len(more) < min(most, waiting - self._idle):
+                taken = self._next()
+                if taken is None:
+                    break
+                more.append(taken)
+        return more
 
     def nudge(self) -> None:
         """Make `take` return None once on every thread: at once where it waits, else the next time it is called.

@@ -105,9 +105,10 @@ class Standing:
             self._shared.cores.has_model(self._name, is_ready=is_ready)
         self._tell()
 
-    def looked(self, metered: Metered, inference_ms: float, *, is_compared: bool) -> str | None:
-        """A frame without a fault. `is_compared` False: its latency says nothing of the core."""
-        self._stats.core_looked(self._name, inference_ms)
+    def looked(self, metered: Metered, inference_ms: Sequence[float], *, is_compared: bool) -> str | None:
+        """Frames without a fault, each with its time. `is_compared` False: their latency says nothing of the core."""
+        for each in inference_ms:
+            self._stats.core_looked(self._name, each)
         calls = metered.calls if is_compared else ()
         shared = self._shared
         with shared.lock:

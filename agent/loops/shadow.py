@@ -14,8 +14,12 @@ from agent.loops.orders import ShadowSaw
 _STRANGER = 254
 
 
-def compare(frame: Frame, active: tuple[Loaded, Look], shadow: Loaded, monotonic: Callable[[], float]) -> ShadowSaw:
-    """Never raises for what the model in the shadow does. Classes are matched by name, maps of another size scaled."""
+def compare(
+    frame: Frame, active: tuple[Loaded, Look], shadow: Loaded, monotonic: Callable[[], float]
+) -> ShadowSaw | None:
+    """Never raises for what the model in the shadow does. Classes are matched by name, maps of another size scaled.
+    None for a picture that does not fit the reference of one of them, and tells nothing.
+    """
     old, seen = active
     sha256 = shadow.ref.manifest_sha256
     plan = shadow.plan_for(frame)
@@ -26,6 +30,8 @@ def compare(frame: Frame, active: tuple[Loaded, Look], shadow: Loaded, monotonic
     if new is None:
         text = f"camera {frame.camera} is not planned for"
         return ShadowSaw(sha256, None, is_same_verdict=False, old_ms=seen.inference_ms, new_ms=0.0, text=text)
+    if new.is_misfit or seen.is_misfit:
+        return None
     reference = seen.class_map
     class_map = _scaled(_in_terms_of(old, shadow)[new.class_map], reference.shape)
     return ShadowSaw(

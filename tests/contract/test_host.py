@@ -94,6 +94,12 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
     return linux(tmp_path, CHILD, 2**40, 0, -1)
 
 
+def test_free_memory_is_told_without_a_sample(host: Host) -> None:
+    told, sampled = host.memory_free_bytes(), host.sample().memory_free_bytes
+    assert (told is None) == (sampled is None)
+    assert told is None or told >= 0
+
+
 def test_every_sample_is_whole_and_plausible(host: Host) -> None:
     for _ in range(3):
         check(host.sample())

@@ -139,9 +139,9 @@ def test_tiles_change_their_shape_all_at_once() -> None:
 @pytest.mark.parametrize(
     ("batch", "calls"),
     [
-        pytest.param(1, [], id="one by one"),
+        pytest.param(1, [1] * 9, id="one by one"),
         pytest.param(3, [3, 3, 3], id="whole calls"),
-        pytest.param(4, [4, 4], id="the last alone"),
+        pytest.param(4, [4, 4, 1], id="the last alone"),
         pytest.param(7, [7, 2], id="a rest"),
         pytest.param(16, [9], id="all at once"),
     ],

@@ -13,7 +13,6 @@ from agent.config import parse
 from agent.core.update import ModelRef
 from agent.errors import AgentError
 from agent.library import Library
-from agent.ports import HostFacts
 from schemas.codes import FailureCode
 from schemas.target import Target
 from schemas.topics import Topics
@@ -28,8 +27,8 @@ class Host(LinuxHost):
 
     free_bytes: int | None = None
 
-    def sample(self) -> HostFacts:
-        return replace(super().sample(), memory_free_bytes=self.free_bytes)
+    def memory_free_bytes(self) -> int | None:
+        return self.free_bytes
 
 
 class Shelf:
@@ -118,6 +117,16 @@ def test_settings_that_do_not_fit_the_model_change_nothing(fields: dict[str, Any
         library.use(shelf.settings(**fields), library.installed)
     assert refused.value.code is FailureCode.CONFIG_INVALID
     assert library.plans(bundle) == before
+
+
+def test_all_lanes_share_the_plans_of_a_model(shelf: Shelf) -> None:
+    """So they agree on a camera's input shape, and keep one copy of its reference."""
+    library = shelf.library()
+    bundle = library.open(library.installed)
+    first, second = (library.load(core, library.installed, bundle) for core in ("core-0", "core-1"))
+    for loaded in (first, second):
+        loaded.segmenter.close()
+    assert first.plans is second.plans
 
 
 def test_new_settings_give_new_plans(shelf: Shelf) -> None:

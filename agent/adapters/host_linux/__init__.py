@@ -47,7 +47,7 @@ class LinuxHost:
         return HostFacts(
             cpu_percent=self._cpu_percent(),
             memory_bytes=own_bytes,
-            memory_free_bytes=readings.memory_free_bytes(self._tree),
+            memory_free_bytes=self.memory_free_bytes(),
             children_memory_bytes=children_bytes,
             temperature_c=readings.temperatures_c(self._tree),
             disk_free_bytes=free_bytes,
@@ -57,6 +57,9 @@ class LinuxHost:
             npu=readings.npu(self._tree),
             uptime_s=readings.uptime_s(self._tree),
         )
+
+    def memory_free_bytes(self) -> int | None:
+        return readings.memory_free_bytes(self._tree)
 
     def soc(self) -> str | None:
         """The chip's family in the words of model targets; None off the board."""
