@@ -38,9 +38,7 @@ class Generations:
             case Release():
                 self._release(order)
             case Commit():
-                self._ended(self.standby)
-                self._ended(self.shadow)
-                self.standby = self.shadow = None
+                self._commit(order)
             case Restore():
                 self._restore(order)
             case Replan():
@@ -79,7 +77,7 @@ class Generations:
             return
         loaded = order.loaded or self.shadow
         if loaded is None:
-            return  # the lane was restarted meanwhile and has ended the model that was in its shadow
+            return  # its core is out, or it was restarted and has ended its shadow: Commit will tell
         self._ended(self.standby)
         if loaded is not self.shadow:
             self._ended(self.shadow)
@@ -95,11 +93,18 @@ class Generations:
             self.is_released = True
         order.done.set()
 
+    def _commit(self, order: Commit) -> None:
+        self._keep_only(order.manifest_sha256, self.active)
+        self.is_released = False
+
     def _restore(self, order: Restore) -> None:
         self._void_work = order.work
         self.is_released = False
-        models = [loaded for loaded in (self.active, self.standby, self.shadow) if loaded]
-        kept = next((loaded for loaded in models if loaded.ref.manifest_sha256 == order.manifest_sha256), None)
+        self._keep_only(order.manifest_sha256, self.active, self.standby, self.shadow)
+
+    def _keep_only(self, manifest_sha256: str, *among: Loaded | None) -> None:
+        kept = next((loaded for loaded in among if loaded and loaded.ref.manifest_sha256 == manifest_sha256), None)
+        models = self.active, self.standby, self.shadow
         self.active, self.standby, self.shadow = kept, None, None
         for loaded in models:
             if loaded is not kept:

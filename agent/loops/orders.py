@@ -35,7 +35,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What inspects stays; the model that stood by ends."""
+    """The model of this manifest's digest stays; every other one of the lane ends. A lane that has not got it, because
+    its core was out, loads it when it inspects again.
+    """
+
+    manifest_sha256: str
 
 
 @dataclass(frozen=True, slots=True)

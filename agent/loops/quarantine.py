@@ -35,6 +35,10 @@ class Quarantine:
         self.monotonic = monotonic
         self.chance = chance
 
+    def is_out(self, name: str) -> bool:
+        with self.lock:
+            return self.cores.state(name) is CoreState.OUT
+
 
 class Metered:
     """A segmenter whose calls are noted, and how often its child had to be started again."""
@@ -92,8 +96,7 @@ class Standing:
 
     @property
     def is_out(self) -> bool:
-        with self._shared.lock:
-            return self._shared.cores.state(self._name) is CoreState.OUT
+        return self._shared.is_out(self._name)
 
     @property
     def is_due(self) -> bool:

@@ -263,7 +263,7 @@ class Updater:
         parts, state = self._parts, self._state
         kept = update.kept(state)
         if effect is Effect.COMMIT:
-            parts.send(Commit())
+            parts.send(Commit(state.current.manifest_sha256))
             self._settling_since_s = parts.monotonic()
         else:
             parts.workshop.abandon()

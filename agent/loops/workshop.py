@@ -57,6 +57,8 @@ class WorkshopParts:
     lanes: Mapping[str, Callable[[LaneOrder], None]]
     retire: Callable[[Segmenter], None]
     tell: Callable[[Event], None]
+    is_out: Callable[[str], bool] = lambda _lane: False
+    """A lane whose core is out has no say in an update, and gets the model when the core is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,20 @@ class Workshop:
         if crashed is not None:
             self._parts.tell(Failed(crashed.work, code=FailureCode.INTERNAL, text="a step of the update crashed"))
         while not stop.is_set():
-            try:
-                task = self._tasks.get(timeout=_LOOK_AT_STOP_S)
-            except queue.Empty:
-                continue
-            self._under_way = task
-            if not task.stop.is_set():
-                self._one(task)
-            self._under_way = None
+            self.turn(_LOOK_AT_STOP_S)
         self._drop()
+
+    def turn(self, wait_s: float) -> bool:
+        """Wait for one step and do it. False where none came."""
+        try:
+            task = self._tasks.get(timeout=wait_s) if wait_s > 0 else self._tasks.get_nowait()
+        except queue.Empty:
+            return False
+        self._under_way = task
+        if not task.stop.is_set():
+            self._one(task)
+        self._under_way = None
+        return True
 
     def wake(self) -> None:
         """End a download that is under way, or the wait for work; call it before waiting for the loop's end."""
@@ -182,10 +189,11 @@ class Workshop:
         bundle = self._open(ref)
         if alone:
             self._release(work)
-        elif not models.has_room(bundle, len(lanes)):
+        able = [lane for lane in lanes if not self._parts.is_out(lane)] or list(lanes)
+        if not alone and not models.has_room(bundle, len(able)):
             return Crowded(work)
         try:
-            for lane in lanes:
+            for lane in able:
                 if stop.is_set():
                     return None
                 self._candidates[lane] = models.load(lane, ref, bundle)

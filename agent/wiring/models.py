@@ -74,6 +74,7 @@ class Models:
             lanes={name: lane.send for name, lane in self.lanes.items()},
             retire=_retire,
             tell=lambda event: self._ground.tell(Updated(event)),
+            is_out=self._quarantine.is_out,
         )
         return Workshop(parts)
 

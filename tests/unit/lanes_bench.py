@@ -68,6 +68,7 @@ class Lanes:
         self.reports: list[LaneItem] = []
         self.stats = Stats(time.monotonic)
         self.at_s = 0.0
+        self.current = OLD
         self.quarantine = Quarantine(RULES, lambda: self.at_s, lambda: 0.5)
         self.crashes: list[Crash] = []
         self.runner = Runner(self.crashes.append, pause_s=0.01)
@@ -89,7 +90,7 @@ class Lanes:
             new_id=lambda: "id",
             quarantine=self.quarantine,
         )
-        return Lane(name, self.slots, lambda: self.loaded(self.cores[name], OLD), parts)
+        return Lane(name, self.slots, lambda: self.loaded(self.cores[name], self.current), parts)
 
     def loaded(self, core: Core, ref: ModelRef) -> Loaded:
         plans: Plans = {(camera, None): a_plan(camera) for camera in self._seqs}

@@ -68,6 +68,10 @@ def restore(work: int, number: int = OLD) -> Restore:
     return Restore(work, a_ref(number).manifest_sha256)
 
 
+def commit(number: int) -> Commit:
+    return Commit(a_ref(number).manifest_sha256)
+
+
 def release(work: int) -> Release:
     return Release(work, threading.Event())
 
@@ -76,7 +80,7 @@ def release(work: int) -> Release:
     ("orders", "held", "ended"),
     [
         pytest.param(lambda b: [b.flip(1)], {"active": NEW, "standby": OLD}, [], id="flipped"),
-        pytest.param(lambda b: [b.flip(1), Commit()], {"active": NEW}, [OLD], id="committed"),
+        pytest.param(lambda b: [b.flip(1), commit(NEW)], {"active": NEW}, [OLD], id="committed"),
         pytest.param(lambda b: [b.flip(1), restore(2)], {"active": OLD}, [NEW], id="rolled back"),
         pytest.param(lambda b: [b.shadow(1)], {"active": OLD, "shadow": NEW}, [], id="in the shadow"),
         pytest.param(
@@ -95,7 +99,9 @@ def release(work: int) -> Release:
         pytest.param(lambda b: [release(1), b.flip(2)], {"active": NEW}, [OLD], id="alone"),
         pytest.param(lambda b: [release(1), b.flip(2), restore(3)], {}, [OLD, NEW], id="alone and rolled back"),
         pytest.param(lambda b: [b.flip(1), restore(2, 3)], {}, [OLD, NEW], id="back to one that is not here"),
-        pytest.param(lambda b: [Commit()], {"active": OLD}, [], id="a commit at boot"),
+        pytest.param(lambda b: [commit(OLD)], {"active": OLD}, [], id="a commit at boot"),
+        pytest.param(lambda b: [Flip(1, None), commit(NEW)], {}, [OLD], id="a commit without the model"),
+        pytest.param(lambda b: [release(1), commit(NEW)], {}, [OLD], id="a commit of what was released"),
     ],
 )
 def test_what_is_held_after_orders(orders: object, held: dict[str, int], ended: list[int]) -> None:
@@ -174,7 +180,7 @@ def test_every_model_is_held_or_has_ended_once_whatever_comes(played: list[tuple
             case "flip the shadow":
                 bench.obey(Flip(work, None))
             case "commit":
-                bench.obey(Commit())
+                bench.obey(commit(number))
             case "restore":
                 bench.obey(restore(work, number))
             case "release":

@@ -25,7 +25,7 @@ def test_between_two_frames_the_new_model_takes_over_and_loses_none() -> None:
         bench.lane.send(Flip(1, bench.loaded(new, NEW)))
         for seq in range(5, 10):
             bench.show(seq)
-        bench.lane.send(Commit())
+        bench.lane.send(Commit(NEW.manifest_sha256))
         bench.show(10)
         assert bench.segmenter.closed
     assert [result.model.version for result in bench.spool.results] == ["1"] * 5 + ["2"] * 6
@@ -78,7 +78,7 @@ def test_a_recipe_that_the_old_model_does_not_know_does_not_hide_the_new_ones_fa
 def test_without_one_that_stands_by_a_fault_is_a_fault() -> None:
     with Bench() as bench:
         bench.lane.send(Flip(1, bench.loaded(Scripted([None, CRASH]), NEW)))
-        bench.lane.send(Commit())
+        bench.lane.send(Commit(NEW.manifest_sha256))
         bench.show(0)
         failed = bench.show(1)
     assert failed.result_state is ResultState.FAILED

@@ -197,7 +197,7 @@ def test_the_model_is_swapped_on_a_core_that_is_out_as_on_the_others(is_committe
         lanes.until(lambda: lanes.lanes["core-1"].segmenters() == [new["core-1"], old])
         lanes.show()
         for lane in lanes.lanes.values():
-            lane.send(Commit() if is_committed else Restore(2, OLD.manifest_sha256))
+            lane.send(Commit(NEW.manifest_sha256) if is_committed else Restore(2, OLD.manifest_sha256))
         kept, ended = (new["core-1"], old) if is_committed else (old, new["core-1"])
         lanes.until(lambda: lanes.lanes["core-1"].segmenters() == [kept])
         assert ended.closed
@@ -227,6 +227,19 @@ def test_a_core_that_is_out_gives_its_model_up_for_the_next_one() -> None:
         time_passes_until(lanes, lambda: lanes.state("core-1") is CoreState.WORKING)
         assert new.calls == TRIAL_CALLS
         lanes.show_until(lambda: new.calls > TRIAL_CALLS)
+
+
+def test_a_core_that_was_left_out_of_an_update_loads_the_new_model_when_it_is_back() -> None:
+    with Lanes(2) as lanes:
+        old = lanes.cores["core-1"]
+        break_one(lanes)
+        new = lanes.cores["core-1"] = Core()
+        lanes.current = NEW
+        for order in (Flip(1, None), Commit(NEW.manifest_sha256)):
+            lanes.lanes["core-1"].send(order)
+        time_passes_until(lanes, lambda: lanes.state("core-1") is CoreState.WORKING)
+        lanes.show_until(lambda: new.calls > TRIAL_CALLS)
+        assert old.closed
 
 
 @pytest.mark.parametrize("fault", [BROKEN, Permanent(FailureCode.NPU_TIMEOUT, "late")], ids=["retryable", "permanent"])

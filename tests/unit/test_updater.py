@@ -115,7 +115,8 @@ def test_a_lane_that_fell_back_ends_the_probation_of_the_model_that_failed(sha25
     board.updater.fell_back(FellBack("core-0", sha256, FailureCode.NPU_CRASHED, "signal 11"))
     assert board.phase() is (Phase.ROLLED_BACK if sha256 == NEW.manifest_sha256 else Phase.PROBATION)
     if sha256 == NEW.manifest_sha256:
-        assert board.orders == [Commit(), Restore(board.updater.state.work, INSTALLED.manifest_sha256)]
+        work = board.updater.state.work
+        assert board.orders == [Commit(INSTALLED.manifest_sha256), Restore(work, INSTALLED.manifest_sha256)]
         assert board.published[-1].last_error is not None
         assert "signal 11" in board.published[-1].last_error.text
 

@@ -55,6 +55,24 @@ def test_each_step_ends_in_its_event(bench: Bench) -> None:
     assert [segmenter.ended for segmenter in bench.world.segmenters] == [0, 0], "lanes own them now"
 
 
+@pytest.mark.parametrize(
+    ("out", "loads"),
+    [
+        pytest.param({"core-1"}, ["core-0"], id="one of two"),
+        pytest.param({"core-0", "core-1"}, ["core-0", "core-1"], id="both: there is nothing to lose"),
+    ],
+)
+def test_a_core_that_is_out_has_no_say_in_an_update(bench: Bench, out: set[str], loads: list[str]) -> None:
+    bench.out = out
+    bench.world.meets = {f"load {lane}": Retryable(FailureCode.NPU_FAULT, "dead") for lane in out if lane not in loads}
+    bench.loaded()
+    assert len(bench.world.segmenters) == len(loads)
+    bench.shop.flip(3)
+    bench.settle()
+    flips = {lane: orders[-1] for lane, orders in bench.orders.items()}
+    assert [lane for lane, flip in flips.items() if isinstance(flip, Flip) and flip.loaded is not None] == loads
+
+
 def test_from_the_shadow_the_lanes_flip_to_what_they_have(bench: Bench) -> None:
     bench.loaded()
     bench.shop.start_shadow(2)

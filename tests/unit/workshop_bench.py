@@ -121,6 +121,7 @@ class Bench:
     def __init__(self) -> None:
         self.world = World()
         self.orders: dict[str, list[LaneOrder]] = {"core-0": [], "core-1": []}
+        self.out: set[str] = set()
         self.events: list[Event] = []
         self._told = threading.Condition()
         self.crashed: Exception | None = None
@@ -132,6 +133,7 @@ class Bench:
             lanes={name: self._send_to(name) for name in self.orders},
             retire=self._retire,
             tell=self._tell,
+            is_out=lambda lane: lane in self.out,
         )
         self.shop = Workshop(parts)
         self.stop = threading.Event()
