@@ -45,6 +45,19 @@ clean: ## remove what was built, environments too
 	rm -rf build dist *.egg-info .venv .venv-train .venv-convert .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The model kit needs PyTorch and the vendor's converter, each in an environment of its own.
+TRAIN := .venv-train
+$(TRAIN)/.ready: modelkit/requirements-train.lock
+	$(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r modelkit/requirements-train.lock
+	$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(TRAIN)/.ready
+
+.PHONY: modelkit-test
+modelkit-test: $(TRAIN)/.ready ## what of the model kit needs PyTorch and the converter; 4 GB of environments
+	$(TRAIN)/bin/python -c "from pathlib import Path; from modelkit.convert_rknn import make_environment; make_environment(Path('.venv-convert'))"
+	$(TRAIN)/bin/python -m pytest tests/modelkit tests/unit/test_modelkit*.py $(PYTEST_ARGS)
+
 .PHONY: board
 board: $(READY) ## the real NPU library on an emulated board: its tests, or a bundle of yours with BUNDLE=folder
 	tests/board/setup.sh

@@ -1,8 +1,7 @@
-"""The picture of a change of models: every result as a dot, by time and by the gap before it, coloured by its model."""
+"""The picture of a rollout: every result of every board as a stroke, by time, coloured by the model that made it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -10,84 +9,77 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.core.swap import Mark
-from schemas.state import ReportedModel
 
 Canvas = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Moments = Sequence[tuple[datetime, str]]
 
-WIDTH_PX, HEIGHT_PX = 1600, 560
-_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 30, 190, 60
+WIDTH_PX, ROW_PX = 1600, 96
+_LEFT, _RIGHT, _TOP, _BOTTOM = 110, 30, 118, 40
+_STROKE_PX, _TALL_PX = 26, 56
 _PAPER, _INK, _GRID = (255, 255, 255), (60, 60, 60), (225, 225, 225)
 _MODELS: tuple[Colour, ...] = ((180, 119, 31), (44, 160, 44), (40, 39, 214), (189, 103, 148))
 """BGR, in the order in which models come."""
-_BANDS: tuple[Colour, Colour] = ((246, 240, 232), (232, 244, 236))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def write(marks: Sequence[Mark], reports: Sequence[ReportedModel], path: Path) -> bool:
-    """Write a PNG; False where there are too few results. Bands are the phases of each generation."""
-    in_order = sorted(marks, key=lambda mark: mark.number)
-    if len(in_order) < 3:
+def write(rows: Mapping[str, Sequence[Mark]], moments: Moments, path: Path) -> bool:
+    """Write a PNG with a row for each board and a line at each moment; False where there are too few results. A part
+    that is not OK is a tall stroke.
+    """
+    marks = sorted((mark for row in rows.values() for mark in row), key=lambda mark: mark.at)
+    if len(marks) < 3:
         return False
-    began, ended = in_order[0].at, in_order[-1].at
+    began, ended = marks[0].at, marks[-1].at
     span_s = max(1e-3, (ended - began).total_seconds())
 
     def across(at: datetime) -> int:
         share = min(1.0, max(0.0, (at - began).total_seconds() / span_s))
         return round(_LEFT + share * (WIDTH_PX - _LEFT - _RIGHT))
 
-    gaps_ms = [(later.at - earlier.at).total_seconds() * 1e3 for earlier, later in pairwise(in_order)]
-    most_ms = max(100.0, 1.1 * max(gaps_ms))
-    canvas = np.full((HEIGHT_PX, WIDTH_PX, 3), _PAPER, np.uint8)
-    for number, report in enumerate(reports):
-        _bands(canvas, report, number, across)
-    _axes(canvas, most_ms, span_s)
-    colours = {version: _MODELS[i % len(_MODELS)] for i, version in enumerate(_versions(in_order))}
-    for mark, gap_ms in zip(in_order[1:], gaps_ms, strict=True):
-        cv2.circle(canvas, (across(mark.at), _height(gap_ms, most_ms)), 4, colours[mark.version], -1, cv2.LINE_AA)
+    height_px = _TOP + ROW_PX * len(rows) + _BOTTOM
+    canvas = np.full((height_px, WIDTH_PX, 3), _PAPER, np.uint8)
+    colours = {version: _MODELS[i % len(_MODELS)] for i, version in enumerate(dict.fromkeys(m.version for m in marks))}
+    for number, (name, row) in enumerate(rows.items()):
+        _row(canvas, name, row, (_TOP + ROW_PX * (number + 1) - 20, across, colours))
+    _moments(canvas, moments, across)
+    _seconds(canvas, span_s)
     _legend(canvas, colours)
     return bool(cv2.imwrite(str(path), canvas))
 
 
-def _versions(in_order: Sequence[Mark]) -> list[str]:
-    return list(dict.fromkeys(mark.version for mark in in_order))
+Drawing = tuple[int, Callable[[datetime], int], dict[str, Colour]]
 
 
-def _height(gap_ms: float, most_ms: float) -> int:
-    return round(HEIGHT_PX - _BOTTOM - gap_ms / most_ms * (HEIGHT_PX - _BOTTOM - _TOP))
+def _row(canvas: Canvas, name: str, marks: Sequence[Mark], drawing: Drawing) -> None:
+    base_px, across, colours = drawing
+    _text(canvas, name, (12, base_px - 8))
+    cv2.line(canvas, (_LEFT, base_px), (WIDTH_PX - _RIGHT, base_px), _GRID, 1)
+    for mark in marks:
+        x_px = across(mark.at)
+        tall_px = _TALL_PX if mark.is_not_ok else _STROKE_PX
+        cv2.line(canvas, (x_px, base_px), (x_px, base_px - tall_px), colours[mark.version], 2, cv2.LINE_AA)
 
 
-def _bands(canvas: Canvas, report: ReportedModel, number: int, across: Callable[[datetime], int]) -> None:
-    spots = [(across(each.time), each.phase.value) for each in report.phases]
-    if not spots:
-        return
-    left, right = spots[0][0], spots[-1][0]
-    canvas[_TOP : HEIGHT_PX - _BOTTOM, left : max(right, left + 2)] = _BANDS[number % 2]
-    end = report.phases[-1].phase.value
-    y_px = 60 + 34 * number
-    cv2.line(canvas, (left, y_px + 8), (left, HEIGHT_PX - _BOTTOM), _INK, 1, cv2.LINE_AA)
-    cv2.line(canvas, (right, y_px + 8), (right, HEIGHT_PX - _BOTTOM), _INK, 1, cv2.LINE_AA)
-    took_s = (report.phases[-1].time - report.phases[0].time).total_seconds()
-    text = f"generation {report.observed_generation}: {end} after {took_s:.1f} s"
-    place = min(left, WIDTH_PX - _RIGHT - 9 * len(text))
-    _text(canvas, text, (max(_LEFT, place), y_px))
+def _moments(canvas: Canvas, moments: Moments, across: Callable[[datetime], int]) -> None:
+    for number, (at, text) in enumerate(moments):
+        x_px, y_px = across(at), 56 + 22 * (number % 3)
+        cv2.line(canvas, (x_px, y_px + 4), (x_px, canvas.shape[0] - _BOTTOM), _INK, 1, cv2.LINE_AA)
+        width_px = cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
+        _text(canvas, text, (min(x_px + 4, WIDTH_PX - _RIGHT - width_px), y_px))
 
 
-def _axes(canvas: Canvas, most_ms: float, span_s: float) -> None:
-    step_ms = 50 if most_ms < 400 else 200 if most_ms < 2000 else 1000
-    for gap_ms in range(0, int(most_ms) + 1, step_ms):
-        y_px = _height(gap_ms, most_ms)
-        cv2.line(canvas, (_LEFT, y_px), (WIDTH_PX - _RIGHT, y_px), _GRID, 1)
-        _text(canvas, f"{gap_ms} ms", (12, y_px + 5))
-    step_s = 5 if span_s > 12 else 1
+def _seconds(canvas: Canvas, span_s: float) -> None:
+    step_s = next(step for step in (1, 5, 10, 30, 60, 300, 3600) if span_s / step <= 20 or step == 3600)
     for second in range(0, int(span_s) + 1, step_s):
         x_px = round(_LEFT + second / span_s * (WIDTH_PX - _LEFT - _RIGHT))
-        _text(canvas, f"{second} s", (x_px - 10, HEIGHT_PX - 30))
+        _text(canvas, f"{second} s", (x_px - 10, canvas.shape[0] - 14))
 
 
 def _legend(canvas: Canvas, colours: dict[str, Colour]) -> None:
-    _text(canvas, "Gap between results, by the model that made them:", (_LEFT, 28))
-    x_px = _LEFT + 470
+    text = "A stroke is a result, a tall one a part that is not OK; by model:"
+    _text(canvas, text, (_LEFT, 28))
+    x_px = _LEFT + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0] + 24
     for version, colour in colours.items():
         cv2.circle(canvas, (x_px, 23), 6, colour, -1, cv2.LINE_AA)
         _text(canvas, version, (x_px + 12, 28))

@@ -136,6 +136,7 @@ class Control:
         self._identity = identity
         self._parts = parts
         self._state = State()
+        self._due_s = 0.0
         self._handlers: dict[type[Item], Callable[..., None]] = {
             Mail: self._mail,
             Happened: self._happened,
@@ -164,28 +165,42 @@ class Control:
     def state(self) -> State:
         return self._state
 
-    def run(self, stop: threading.Event) -> None:
-        """Work off the queue until stopped, then whatever is still on it.
+    @property
+    def is_idle(self) -> bool:
+        """Nothing has come."""
+        return self._queue.empty()
 
-        Telemetry is due by the monotonic clock, so that no jump of the wall clock holds it up.
-        """
+    def run(self, stop: threading.Event) -> None:
+        """Work off the queue until stopped, then whatever is still on it."""
+        self.begin()
+        while not stop.is_set():
+            self.turn(_LOOK_AT_STOP_S)
+        while not self._queue.empty():
+            self._handle(self._queue.get_nowait())
+
+    def begin(self) -> None:
+        """Before the first turn, on the thread that takes them: what an earlier process left."""
         parts = self._parts
         parts.updater.begin()
         parts.jobs.begin()
         self._mail(Mail())
-        due_s = parts.monotonic()
-        while not stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                self._handle(self._queue.get(timeout=_LOOK_AT_STOP_S))
-            parts.updater.tick()
-            parts.configurator.tick()
-            parts.jobs.tick()
-            if parts.monotonic() >= due_s:
-                self._measure()
-                due_s = parts.monotonic() + parts.configurator.settings.telemetry.interval_s
-            parts.beat()
-        while not self._queue.empty():
-            self._handle(self._queue.get_nowait())
+        self._due_s = parts.monotonic()
+
+    def turn(self, wait_s: float) -> None:
+        """Wait for one item and work it off, then what time brings.
+
+        Telemetry is due by the monotonic clock, so that no jump of the wall clock holds it up.
+        """
+        parts = self._parts
+        with contextlib.suppress(queue.Empty):
+            self._handle(self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait())
+        parts.updater.tick()
+        parts.configurator.tick()
+        parts.jobs.tick()
+        if parts.monotonic() >= self._due_s:
+            self._measure()
+            self._due_s = parts.monotonic() + parts.configurator.settings.telemetry.interval_s
+        parts.beat()
 
     def last_words(self) -> None:
         """After `run` has returned: the last telemetry into the spool."""

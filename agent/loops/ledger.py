@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from agent.core.health import Seen
 from schemas.recipe import Evaluation
 
@@ -76,5 +74,17 @@ def _seen(counts: dict[Evaluation, int], rows: list[tuple[Evaluation, float]]) -
         not_ok=counts.get(Evaluation.NOT_OK, 0),
         undecidable=counts.get(Evaluation.NOT_DECIDABLE, 0),
         faults=faults,
-        p95_ms=float(np.percentile(times_ms, 95)) if times_ms else 0.0,
+        p95_ms=_p95(times_ms),
     )
+
+
+def _p95(values: list[float]) -> float:
+    """Between the two nearest, as numpy does; asked for with each result of a probation, where numpy takes ten times as
+    long.
+    """
+    if not values:
+        return 0.0
+    in_order, place = sorted(values), 0.95 * (len(values) - 1)
+    below = int(place)
+    above = in_order[min(below + 1, len(values) - 1)]
+    return in_order[below] + (place - below) * (above - in_order[below])

@@ -90,17 +90,21 @@ class Workshop:
             self.turn(_LOOK_AT_STOP_S)
         self._drop()
 
-    def turn(self, wait_s: float) -> bool:
-        """Wait for one step and do it. False where none came."""
+    @property
+    def is_idle(self) -> bool:
+        """No step waits to be done."""
+        return self._tasks.empty()
+
+    def turn(self, wait_s: float) -> None:
+        """Wait for one step and do it."""
         try:
             task = self._tasks.get(timeout=wait_s) if wait_s > 0 else self._tasks.get_nowait()
         except queue.Empty:
-            return False
+            return
         self._under_way = task
         if not task.stop.is_set():
             self._one(task)
         self._under_way = None
-        return True
 
     def wake(self) -> None:
         """End a download that is under way, or the wait for work; call it before waiting for the loop's end."""

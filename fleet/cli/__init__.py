@@ -4,7 +4,25 @@ from importlib.metadata import version
 
 import typer
 
-from fleet.cli import demo, mirror, registry
+from fleet.cli import (
+    audit,
+    cmd,
+    db,
+    demo,
+    events,
+    job,
+    login,
+    mirror,
+    model,
+    nodes,
+    registry,
+    results,
+    rollout,
+    serve,
+    simulate,
+    tokens,
+    users,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -20,6 +38,24 @@ def show_version() -> None:
     typer.echo(version("rkfleet"))
 
 
+app.command()(serve.serve)
+app.add_typer(db.app, name="db")
 app.command()(demo.demo)
+app.command()(simulate.simulate)
 app.command()(mirror.mirror)
 app.add_typer(registry.app, name="registry")
+app.command(context_settings=model.PASSED_ON)(model.model)
+app.command()(login.login)
+app.command()(login.logout)
+app.command()(login.whoami)
+app.command()(login.password)
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(rollout.app, name="rollout")
+app.add_typer(results.app, name="results")
+app.add_typer(cmd.app, name="cmd")
+app.add_typer(job.app, name="job")
+app.command()(events.events)
+app.command()(events.alarms)
+app.add_typer(audit.app, name="audit")
+app.add_typer(users.app, name="users")
+app.add_typer(tokens.app, name="tokens")

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from schemas.recipe import Evaluation
 from schemas.result import Result, ResultState
 from schemas.state import ReportedModel
 
@@ -18,11 +19,13 @@ class Mark:
     number: int
     version: str
     is_failed: bool
+    is_not_ok: bool = False
 
     @classmethod
     def of(cls, result: Result) -> "Mark":
         failed = result.result_state is ResultState.FAILED
-        return cls(result.creation_time, result.sequence_number, result.model.version, failed)
+        not_ok = result.result_evaluation is Evaluation.NOT_OK
+        return cls(result.creation_time, result.sequence_number, result.model.version, failed, not_ok)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,21 @@
-"""The board of the demonstration: an agent in a process of its own, and its settings."""
+"""The boards of the demonstration: agents in processes of their own, and their settings."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-SITE, NODE = "demo", "board-1"
+SITE = "demo"
 STOP_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`source` is empty for synthetic boards, else a folder, a video file or an rtsp URL. The board begins with
-    `installed`, is told to run `better`, and inspects with each for at least `seconds`.
+    """`source` is empty for synthetic boards, else a folder, a video file or an rtsp URL. The boards begin with
+    `installed`, are told to run `better`, and inspect with each for at least `seconds`.
     """
 
     seconds: float
@@ -22,9 +23,66 @@ class Plan:
     installed: Path
     better: Path
     out: Path
+    boards: int = 3
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(f"board-{number}" for number in range(1, self.boards + 1))
 
 
-def settings(plan: Plan, port: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """What a board is given before it meets the fleet: the broker's port, the registry's URL and root, whose orders to
+    obey.
+    """
+
+    broker_port: int
+    metadata_url: str
+    root: Path
+    controller_keys: Path
+
+
+class Board:
+    """One agent. Its folder holds settings, log, evidence and data."""
+
+    def __init__(self, plan: Plan, provision: Provision, node: str) -> None:
+        self.node = node
+        self.folder = plan.out / node
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        shutil.copy(provision.root, self.folder / "root.json")
+        shutil.copy(provision.controller_keys, self.folder / "controller-keys.json")
+        config = self.folder / "agent.toml"
+        config.write_text(settings(plan, provision, node))
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603  our own agent
+                [sys.executable, "-m", "agent.cli", "run", "--config", str(config)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "agent.log"
+
+    @property
+    def ended(self) -> int | None:
+        """The exit code of an agent that runs no longer."""
+        return self._process.poll()
+
+    def ask_to_stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def await_stop(self) -> None:
+        try:
+            self._process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def settings(plan: Plan, provision: Provision, node: str) -> str:
     """The agent's settings file."""
     kind, source = _kind(plan.source)
     camera = f'kind = "{kind}"'
@@ -32,7 +90,7 @@ def settings(plan: Plan, port: int) -> str:
         camera += f"\nsource = {_quoted(source)}"
     if kind in {"synthetic", "folder"}:
         # Boards pass quickly, so that a few seconds show good ones and bad ones.
-        camera += "\nsource_rate_hz = 25.0\nseed = 5"
+        camera += f"\nsource_rate_hz = 25.0\nseed = {5 + plan.nodes.index(node)}"
     return f"""\
 # Written by `rkfleet demo`.
 log_level = "INFO"
@@ -41,16 +99,21 @@ log_level = "INFO"
 enterprise = "acme"
 site = "{SITE}"
 area = "smt"
-line = "line-1"
-node = "{NODE}"
+line = "line-{1 + plan.nodes.index(node)}"
+node = "{node}"
 
 [broker]
-port = {port}
+port = {provision.broker_port}
+
+[trust]
+root = "root.json"
+metadata_url = {_quoted(provision.metadata_url)}
+controller_keys = "controller-keys.json"
 
 [model]
 bundle = {_quoted(str(plan.installed.resolve()))}
 target = "cpu"
-threads = {max(1, min(4, (os.cpu_count() or 1) // 2))}
+deadline_s = 10.0
 
 [storage]
 data_dir = "data"
@@ -66,7 +129,7 @@ recipe = "belt"
 
 [camera.trigger]
 kind = "continuous"
-rate_hz = 8.0
+rate_hz = {_rate_hz(plan)}
 
 [recipe.belt]
 id = "belt"
@@ -76,6 +139,11 @@ description = "What is faint or tiny is no defect."
 minScore = 0.85
 leastAreaPx = 40
 """
+
+
+def _rate_hz(plan: Plan) -> float:
+    """As much as all boards together can inspect on this machine's cores and leave room for the rest."""
+    return round(min(8.0, 6.0 * (os.cpu_count() or 1) / plan.boards), 1)
 
 
 def _kind(source: str) -> tuple[str, str]:
@@ -90,22 +158,3 @@ def _kind(source: str) -> tuple[str, str]:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def start_agent(plan: Plan, port: int) -> subprocess.Popen[bytes]:
-    config = plan.out / "agent.toml"
-    config.write_text(settings(plan, port))
-    with (plan.out / "agent.log").open("wb") as log:
-        return subprocess.Popen(  # noqa: S603  our own agent
-            [sys.executable, "-m", "agent.cli", "run", "--config", str(config)], stdout=log, stderr=subprocess.STDOUT
-        )
-
-
-def stop_agent(agent: subprocess.Popen[bytes]) -> None:
-    if agent.poll() is None:
-        agent.send_signal(signal.SIGTERM)
-    try:
-        agent.wait(STOP_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        agent.kill()
-        agent.wait()

@@ -1,80 +1,51 @@
-"""The acts of the demonstration: a better model, a corrupted one, a bad one."""
+"""The acts of the demonstration: a better model, and one that is rightly signed but bad."""
 
-import hashlib
-import json
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from schemas.state import DesiredModel, Phase, ProbationPlan
+from typing import Any
 
 BAD_MODEL = Path(__file__).resolve().parent / "bad-model"
-PROBATION_RESULTS = 60
+PROBATION_RESULTS = 24
+CANARY = "canary"
+_SOAK_MINUTES = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A model that the board is told to run, and how that should end."""
+    """A rollout, and how it should end."""
 
-    generation: int
+    name: str
     title: str
-    desired: DesiredModel
-    ends: Phase
+    bundle: Path
+    gates: tuple[dict[str, Any], ...]
+    ends: str
+
+    def spec(self, name: str, version: str, manifest_sha256: str) -> dict[str, Any]:
+        """A rollout in the form of `rkfleet.rollout/1`: one board first, the others when it has proved good.
+
+        What a board may do by itself against a model is left to the gates: the fleet is to be seen at work.
+        """
+        return {
+            "schema": "rkfleet.rollout/1",
+            "name": self.name,
+            "description": self.title,
+            "model": {"name": name, "version": version, "manifestSha256": manifest_sha256},
+            "target": "site=demo",
+            "waves": [
+                {"name": CANARY, "filter": f"group={CANARY}", "soakMinutes": _SOAK_MINUTES},
+                {"name": "rest"},
+            ],
+            "gates": list(self.gates),
+            "board": {"probation": {"frames": PROBATION_RESULTS, "maxP95Ratio": 1000, "maxNgDrift": 1}},
+            "inProgressTimeoutInMinutes": 2,
+            "onAbort": "revert",
+        }
 
 
-def acts(better: Path, folder: Path, url: str) -> Sequence[Act]:
-    """Lay out the three bundles below `folder`, which is served at `url`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    good, corrupted, bad = (folder / name for name in ("better", "corrupted", "bad"))
-    shutil.copytree(better, good)
-    shutil.copytree(better, corrupted)
-    shutil.copytree(BAD_MODEL, bad)
-    _rename(corrupted, "corrupted")
-    _flip_a_bit(corrupted / _model_file(corrupted))
+def acts(better: Path) -> tuple[Act, Act]:
+    """The better model is meant to judge otherwise than the first one: how often it finds something is no gate."""
     return (
-        # The better model is meant to judge otherwise than the first one: how often it finds something is no gate here.
-        Act(1, "a better model", _desired(1, good, url, ProbationPlan(frames=PROBATION_RESULTS, max_p95_ratio=3.0,
-                                                                      max_ng_drift=1.0)), Phase.COMMITTED),
-        Act(2, "a corrupted model", _desired(2, corrupted, url, ProbationPlan()), Phase.REJECTED),
-        Act(3, "a model that marks every part defective", _desired(3, bad, url, ProbationPlan(
-            frames=PROBATION_RESULTS, max_p95_ratio=3.0, max_ng_drift=0.2)), Phase.ROLLED_BACK),
+        Act("better", "a better model", better, ({"metric": "probationFaults", "atMost": 0.0},), "FINISHED"),
+        Act("bad", "a model that marks every part defective", BAD_MODEL,
+            ({"metric": "absNgDrift", "atMost": 0.15},), "STOPPED"),
     )  # fmt: skip
-
-
-def _desired(generation: int, folder: Path, url: str, probation: ProbationPlan) -> DesiredModel:
-    raw = (folder / "manifest.json").read_bytes()
-    manifest = json.loads(raw)
-    return DesiredModel(
-        generation=generation,
-        name=manifest["name"],
-        version=manifest["version"],
-        manifest_sha256=hashlib.sha256(raw).hexdigest(),
-        urls=[f"{url}/{folder.name}"],
-        probation=probation,
-    )
-
-
-def _rename(folder: Path, suffix: str) -> None:
-    """Another manifest, so that the board has to fetch it."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["version"] += f"-{suffix}"
-    variant = next(each for each in manifest["variants"] if each["target"] == "cpu")
-    # The honest file is in the board's store by now: the damaged one must have a digest of its own.
-    content = bytearray((folder / variant["file"]).read_bytes())
-    content += b"\0"
-    (folder / variant["file"]).write_bytes(content)
-    variant["bytes"], variant["sha256"] = len(content), hashlib.sha256(content).hexdigest()
-    path.write_text(json.dumps(manifest))
-
-
-def _model_file(folder: Path) -> str:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return str(next(each["file"] for each in manifest["variants"] if each["target"] == "cpu"))
-
-
-def _flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)

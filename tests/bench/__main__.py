@@ -22,6 +22,7 @@ from tests.bench import (
     bench_link,
     bench_pipeline,
     bench_process,
+    bench_push,
     bench_spool,
     bench_start,
     bench_swap,
@@ -57,6 +58,7 @@ BENCHES: dict[str, Callable[[], Mapping[str, Any]]] = {
     "batch": bench_batch.run,
     "chain": bench_chain.run,
     "ingest": bench_ingest.run,
+    "push": bench_push.run,
 }
 
 

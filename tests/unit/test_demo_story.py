@@ -1,9 +1,8 @@
 """The acts of the demonstration, and what is said of them."""
 
-import hashlib
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,32 +11,27 @@ import pytest
 from agent.adapters.bundle_fs import read_bundle
 from agent.adapters.golden_fs import read_golden
 from agent.adapters.segmenter_onnx import OnnxFactory
-from agent.errors import Permanent
-from fleet import report, timeline
+from fleet import timeline
+from fleet.core.rollout import RolloutSpec
 from fleet.core.swap import Mark
+from fleet.demo import report
+from fleet.demo.run import Played
 from fleet.demo.seen import Seen
 from fleet.demo.story import BAD_MODEL, acts
-from schemas.codes import FailureCode
-from schemas.command import Failure
 from schemas.state import Phase, PhaseTime, ReportedModel
+from schemas.status import Presence, Status
 from schemas.target import Target
 from tests.scenario.bundle import make_bundle
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+NODES = ("board-1", "board-2", "board-3")
 
 
-def test_the_corrupted_bundle_is_one_that_only_its_digest_gives_away(tmp_path: Path) -> None:
-    story = acts(make_bundle(tmp_path / "zoo"), tmp_path / "served", "http://host")
-    good, corrupted = (tmp_path / "served" / name for name in ("better", "corrupted"))
-    assert read_bundle(good, Target.CPU).manifest.version == "1.0.0"
-    with pytest.raises(Permanent) as caught:
-        read_bundle(corrupted, Target.CPU)
-    assert caught.value.code is FailureCode.MODEL_DIGEST_MISMATCH
-    for act, name in zip(story, ("better", "corrupted", "bad"), strict=True):
-        raw = (tmp_path / "served" / name / "manifest.json").read_bytes()
-        assert act.desired.manifest_sha256 == hashlib.sha256(raw).hexdigest()
-        assert act.desired.version == json.loads(raw)["version"]
-        assert act.desired.urls == [f"http://host/{name}"]
+def test_both_acts_are_rollouts_that_the_server_takes(tmp_path: Path) -> None:
+    for act in acts(tmp_path):
+        spec = RolloutSpec.model_validate(act.spec("pcb-unet", "1.1.0", "a" * 64))
+        assert [wave.name for wave in spec.waves] == ["canary", "rest"]
+        assert spec.gates
 
 
 def test_the_bad_model_passes_its_own_golden_frames_and_calls_a_board_defective() -> None:
@@ -49,63 +43,122 @@ def test_the_bad_model_passes_its_own_golden_frames_and_calls_a_board_defective(
     assert np.all(segmenter.segment([grey]).class_map == 5)
 
 
-def reported(generation: int, phase: Phase, start_s: float, *, code: FailureCode | None = None) -> ReportedModel:
-    times = [PhaseTime(phase=each, time=BEGAN + timedelta(seconds=start_s + i)) for i, each in enumerate(
-        (Phase.QUEUED, phase))]  # fmt: skip
-    failure = Failure(code=code, text="why") if code else None
-    return ReportedModel(observed_generation=generation, phase=phase, time=BEGAN, phases=times, last_error=failure)
-
-
-def seen(**ends: Phase) -> Seen:
-    """A result each 100 ms for 12 s, by 1.0.0 and, from second 4 on, by 1.1.0."""
-    out = Seen()
-    out.ends = {
-        1: reported(1, ends.get("good", Phase.COMMITTED), 3),
-        2: reported(2, ends.get("corrupted", Phase.REJECTED), 6, code=FailureCode.MODEL_DIGEST_MISMATCH),
-        3: reported(3, ends.get("bad", Phase.ROLLED_BACK), 8, code=FailureCode.PROBATION_FAILED),
-    }
-    out.marks = [
-        Mark(BEGAN + timedelta(seconds=n / 10), n + 1, "1.0.0" if n < 40 else "1.1.0", is_failed=False)
-        for n in range(120)
+def committed(version: str, start_s: float) -> ReportedModel:
+    times = [
+        PhaseTime(phase=each, time=BEGAN + timedelta(seconds=start_s + i))
+        for i, each in enumerate((Phase.QUEUED, Phase.COMMITTED))
     ]
+    return ReportedModel(observed_generation=1, phase=Phase.COMMITTED, time=BEGAN, phases=times, version=version)
+
+
+def seen(*versions: str) -> Seen:
+    """A result each 100 ms, 40 of each version in turn, and a goodbye that counts them."""
+    out = Seen()
+    out.marks = [
+        Mark(BEGAN + timedelta(seconds=n / 10), n + 1, versions[n // 40], is_failed=False)
+        for n in range(40 * len(versions))
+    ]
+    out.ends = {1: committed("1.1.0", 3)}
+    out.tally.received = len(out.marks)
+    out.goodbye = Status(
+        presence=Presence.OFFLINE, session_seq=1, boot_id="b", time=BEGAN, reason="shutdown", last_sequence_number=0
+    )
     return out
 
 
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        pytest.param(seen(), None, id="as it should be"),
-        pytest.param(seen(good=Phase.ROLLED_BACK), "not committed", id="the better model was not committed"),
-        pytest.param(seen(corrupted=Phase.COMMITTED), "a corrupted model ended in", id="the corrupted one was"),
-        pytest.param(seen(bad=Phase.COMMITTED), "every part defective ended in", id="the bad one was"),
-    ],
-)
-def test_the_demonstration_fails_unless_the_right_models_were_kept(
-    given: Seen, problem: str | None, tmp_path: Path
-) -> None:
-    bundle = make_bundle(tmp_path / "zoo", "1.1.0")
-    figures = report.figures(given, list(acts(bundle, tmp_path / "served", "http://host")))
-    found = report.problems({**figures, "lost": 0, "received": 1})
-    assert (found == []) if problem is None else any(problem in each for each in found)
+def rollout(state: str, version: str, members: dict[str, str]) -> dict[str, Any]:
+    return {
+        "state": state,
+        "reason": "",
+        "spec": {"model": {"name": "pcb-unet", "version": version}},
+        "waves": [{"name": "canary", "state": "SUCCEEDED", "counts": {"SUCCEEDED": 1}}],
+        "members": [{"node": node, "state": each} for node, each in members.items()],
+    }
+
+
+def played(tmp_path: Path) -> Played:
+    """All as it should be."""
+    boards = {node: seen("1.0.0", "1.1.0") for node in NODES}
+    boards["board-1"] = seen("1.0.0", "1.1.0", "1.2.0", "1.1.0")
+    out = Played(boards, acts(make_bundle(tmp_path / "zoo", "1.1.0")), BEGAN)
+    out.rollouts = {
+        "better": rollout("FINISHED", "1.1.0", dict.fromkeys(NODES, "SUCCEEDED")),
+        "bad": rollout("STOPPED", "1.2.0", {"board-1": "REVERTED", "board-2": "CANCELED", "board-3": "CANCELED"}),
+    }
+    out.forged = "not signed"
+    out.stored = {f"demo/{node}": each.tally.received for node, each in boards.items()}
+    out.audit = {"ok": True}
+    return out
+
+
+def test_a_demonstration_that_went_well_has_no_problems_and_tells_its_story(tmp_path: Path) -> None:
+    figures = report.figures(played(tmp_path))
+    assert report.problems(figures) == []
     assert figures["swap"]["gapMs"] == pytest.approx(100)
     assert figures["swap"]["framesLost"] == 0
-    assert [refusal["code"] for refusal in figures["refusals"]] == ["model-digest-mismatch", "probation-failed"]
-    assert [refusal["inspectingAfter"] for refusal in figures["refusals"]] == ["1.1.0", "1.1.0"]
-    assert "COMMITTED" in report.words({**figures, "lost": 0}) or problem == "not committed"
+    assert figures["boards"]["board-1"]["models"] == ["1.0.0", "1.1.0", "1.2.0", "1.1.0"]
+    assert figures["rollouts"][1]["resultsOfIt"] == {"board-1": 40, "board-2": 0, "board-3": 0}
+    words = report.words(figures)
+    assert "(pcb-unet 1.2.0) is STOPPED. Boards: 1 reverted, 2 canceled." in words
+    assert "0 frames lost" in words
 
 
-def test_a_lost_frame_in_the_swap_fails_the_demonstration(tmp_path: Path) -> None:
-    given = seen()
-    given.marks = [mark for mark in given.marks if mark.number != 35]
-    figures = report.figures(given, list(acts(make_bundle(tmp_path / "zoo", "1.1.0"), tmp_path / "s", "http://host")))
-    assert any("1 frames were lost in the swap" in each for each in report.problems({**figures, "lost": 0}))
+def lose_a_frame(out: Played) -> None:
+    marks = out.boards["board-1"].marks
+    out.boards["board-1"].marks = [mark for mark in marks if mark.number != 35]
 
 
-def test_the_timeline_shows_each_model_in_a_colour_of_its_own(tmp_path: Path) -> None:
-    given, path = seen(), tmp_path / "swap.png"
-    assert timeline.write(given.marks, list(given.ends.values()), path)
+def stay_bad(out: Played) -> None:
+    out.boards["board-1"].marks = seen("1.0.0", "1.1.0", "1.2.0").marks
+
+
+def spread(out: Played) -> None:
+    out.boards["board-2"].marks = seen("1.0.0", "1.2.0", "1.1.0").marks
+
+
+def say_no_goodbye(out: Played) -> None:
+    out.boards["board-3"].goodbye = None
+
+
+def end(name: str, state: str) -> Any:
+    def change(out: Played) -> None:
+        out.rollouts[name]["state"] = state
+
+    return change
+
+
+def put(name: str, value: Any) -> Any:
+    return lambda out: setattr(out, name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(end("better", "STOPPED"), "a better model is STOPPED, not FINISHED", id="the better one stopped"),
+        pytest.param(end("bad", "FINISHED"), "defective is FINISHED, not STOPPED", id="the bad one went through"),
+        pytest.param(stay_bad, "board-1 inspects with ['1.2.0'] at the end", id="the canary did not go back"),
+        pytest.param(spread, "past its canary: board-2", id="the bad one went past its canary"),
+        pytest.param(lose_a_frame, "1 frames were lost in the canary's swap", id="a frame was lost"),
+        pytest.param(say_no_goodbye, "did not say goodbye", id="no goodbye"),
+        pytest.param(put("forged", ""), "order of a stranger", id="the forged order was obeyed"),
+        pytest.param(put("stored", {}), "the server stored 0 of", id="the server stored nothing"),
+        pytest.param(put("audit", {"ok": False}), "chain is broken", id="the audit is broken"),
+    ],
+)
+def test_the_demonstration_fails_where_anything_went_wrong(change: Any, problem: str, tmp_path: Path) -> None:
+    out = played(tmp_path)
+    change(out)
+    found = report.problems(report.figures(out))
+    assert any(problem in each for each in found), found
+
+
+def test_the_timeline_shows_each_board_and_each_model_in_a_colour_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "rollout.png"
+    rows = {"board-1": seen("1.0.0", "1.1.0").marks, "board-2": seen("1.0.0").marks}
+    assert timeline.write(rows, [(BEGAN + timedelta(seconds=2), "canary")], path)
     picture = cv2.imread(str(path))
     assert picture is not None
+    assert picture.shape[0] > timeline.ROW_PX * 2
     colours = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
     assert {(180, 119, 31), (44, 160, 44)} <= colours
-    assert not timeline.write([], [], path)
+    assert not timeline.write({"board-1": []}, [], path)

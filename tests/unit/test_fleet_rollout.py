@@ -312,7 +312,9 @@ def test_who_goes_back(on_abort: OnAbort, back: list[Any]) -> None:
     play = Play(*boards(A, B, C, D), Placement(node_id(9), 0, 0, NEW), waves=waves)
     play.says(A).says(B, Phase.REJECTED).says(C, Phase.FAILED).do(Aborted("anna", "bad", on_abort))
     assert play.reverts == [(board, 5, OLD) for board in back]
-    assert all(order.plan.shadow is None for order in play.orders if order.is_revert)
+    for plan in [order.plan for order in play.orders if order.is_revert]:
+        assert (plan.shadow, plan.probation.max_ng_drift) == (None, 1.0), "the bad model is no measure of the good one"
+        assert plan.probation.max_p95_ratio > 1000
     assert play.at() is RolloutState.STOPPING
     for board in back:
         play.says(board, model=OLD)

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 
 from agent.core.health import Seen
@@ -76,3 +77,12 @@ def test_lanes_may_write_while_control_reads() -> None:
     while any(thread.is_alive() for thread in threads):
         assert ledger.recent("a").results <= RECENT
     assert ledger.whole("a").results == 6_000
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 21, 499])
+def test_p95_is_numpys(count: int) -> None:
+    times_ms = [float(n * 37 % 101) for n in range(count)]
+    ledger = Ledger(lambda: None)
+    for each in times_ms:
+        ledger.recorded("a", Evaluation.OK, each)
+    assert ledger.whole("a").p95_ms == pytest.approx(np.percentile(times_ms, 95))

@@ -1,5 +1,6 @@
 """The command that measures a bundle, on a pair that is drawn here; the bundle is the zoo's."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 
 import modelkit
 from modelkit import cli
-from modelkit.bundle_eval import evaluate_bundle, open_bundle, without_bytes
+from modelkit.bundle_eval import evaluate_bundle, open_bundle
 from modelkit.data import DataError
 from modelkit.data.deeppcb import DeepPcb
 from modelkit.measure import Reading
 from modelkit.plan import DEVIATION, MEAN
+from modelkit.readers import board_reader, board_segmenter, cpu_reader, without_bytes
 
 ZOO = Path(modelkit.__file__).parent / "zoo"
 PAIRED = ZOO / "pcb-unet-ref-2.0.0"
@@ -76,14 +78,32 @@ def test_what_the_reader_says_is_what_is_scored(listing: Path) -> None:
     ("arguments", "says"),
     [
         pytest.param(["--bundle", "nowhere"], "nowhere is no bundle", id="no bundle"),
-        pytest.param(["--bundle", str(PAIRED)], "no reference", id="pairs are needed"),
         pytest.param(["--bundle", str(PAIRED), "--images", "nowhere.txt"], "nowhere.txt", id="no list"),
-        pytest.param(["--bundle", str(PAIRED), "--deeppcb", "nowhere"], "trainval.txt", id="no set"),
+        pytest.param(["--bundle", str(PAIRED), "--deeppcb", "nowhere"], "nowhere does not exist", id="no set"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", "--count", "1", *arguments]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_a_model_with_a_reference_is_measured_on_drawn_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(PAIRED), "--count", "1", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["evaluation"]["runs"]["float32"]["figures"]["images"] == 1
+    assert 0 < told["figures"]["float32.miou"] <= 1
+
+
+@pytest.mark.parametrize("through", ["cpu", "board"])
+def test_a_boards_segmenter_reads_as_the_runtime_does(through: str, listing: Path) -> None:
+    manifest, model = open_bundle(PAIRED)
+    sample = DeepPcb(listing.parent, "all", listing).read("8")
+    reader = cpu_reader(model) if through == "cpu" else board_reader(board_segmenter(manifest, model))
+    done = evaluate_bundle(manifest, reader, [sample], {})
+    assert done.measured.figures.classes["spurious-copper"].iou == pytest.approx(0.98, abs=0.05)
+    assert (done.verdicts.bad, done.verdicts.escapes) == (1, 0)
+    assert done.latency_ms is not None
+    assert done.boxes is None
 
 
 def test_quantising_a_model_with_a_reference_asks_for_pairs(listing: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from fleet.adapters.db.audit import DbAudit
 from fleet.adapters.db.database import Database
+from fleet.adapters.db.jobs import DbJobs
 from fleet.adapters.db.lock import DbLock
 from fleet.adapters.db.results import DbResults
 from fleet.adapters.db.rollouts import DbRollouts
@@ -12,6 +13,7 @@ from fleet.adapters.db.users import DbUsers
 __all__ = [
     "Database",
     "DbAudit",
+    "DbJobs",
     "DbLock",
     "DbResults",
     "DbRollouts",

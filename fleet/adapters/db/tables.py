@@ -217,3 +217,23 @@ class LockRow(Base):
     owner: Mapped[str] = mapped_column(String(200))
     epoch: Mapped[int] = mapped_column(BigInteger)
     until_ms: Mapped[int] = mapped_column(Ms)
+
+
+class JobRow(Base):
+    __tablename__ = "jobs"
+    job_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    created_ms: Mapped[int] = mapped_column(Ms, index=True)
+    created_by: Mapped[str] = mapped_column(String(128))
+    document: Mapped[str] = mapped_column(Text)
+
+
+class JobNodeRow(Base):
+    """A board that was asked. `version_number` is 0, and there is no document, until it says something."""
+
+    __tablename__ = "job_nodes"
+    __table_args__ = (ForeignKeyConstraint(["job_id"], ["jobs.job_id"], ondelete="CASCADE"),)
+    job_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    site: Mapped[str] = mapped_column(String(128), primary_key=True)
+    node: Mapped[str] = mapped_column(String(128), primary_key=True)
+    version_number: Mapped[int] = mapped_column(BigInteger)
+    document: Mapped[str | None] = mapped_column(Text)

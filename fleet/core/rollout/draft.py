@@ -7,6 +7,10 @@ from fleet.core.rollout.events import Alert, AlertKind, Effect, SetDesired
 from fleet.core.rollout.spec import BoardPlan, FailureType, ModelRef, OnAbort
 from fleet.core.rollout.state import Member, MemberState, Rollout, RolloutState, WaveProgress
 from fleet.core.roster import NodeId
+from schemas.state import ProbationPlan
+
+_WAY_BACK = BoardPlan(probation=ProbationPlan(frames=20, max_p95_ratio=1e6, max_ng_drift=1.0))
+"""What inspects is the bad model: to differ from it is no fault, and only a fault may stop the way back."""
 
 MOST_GENERATION = 2**53 - 1
 
@@ -132,4 +136,4 @@ def _goes_back(member: Member, mode: OnAbort) -> bool:
 
 
 def _revert(node: NodeId, generation: int, model: ModelRef) -> SetDesired:
-    return SetDesired(node, generation, model, BoardPlan(), is_revert=True)
+    return SetDesired(node, generation, model, _WAY_BACK, is_revert=True)

@@ -8,11 +8,12 @@ from pydantic import ValidationError
 from fleet.core.roster.node import NodeId
 from schemas.alarm import Alarm, Event
 from schemas.base import Wire
+from schemas.job import JobExecution
 from schemas.result import Result
 from schemas.state import ReportedConfig, ReportedModel
 from schemas.status import Info, Status
 from schemas.telemetry import HostTelemetry, InspectionTelemetry, SpoolTelemetry
-from schemas.topics import BadTopic, parse
+from schemas.topics import BadTopic, Parsed, parse
 
 MAX_BYTES = 1_048_576
 _KINDS: dict[tuple[str, str], type[Wire]] = {
@@ -35,8 +36,8 @@ class BadMessage(ValueError):
 class Heard:
     """A message of `node`, received at `at` by the fleet's clock. `message` is None for an alarm that is cleared.
 
-    `name` is the camera, the telemetry group or the code. `is_retained`: it comes from the broker's store and says
-    nothing about when it was sent.
+    `name` is the camera, the telemetry group, the code or the job. `is_retained`: it comes from the broker's store and
+    says nothing about when it was sent.
     """
 
     node: NodeId
@@ -53,7 +54,7 @@ def read(topic: str, payload: bytes, at: datetime, *, is_retained: bool = False)
         parts = parse(topic)
     except BadTopic as error:
         raise BadMessage(str(error)) from None
-    kind = _KINDS.get((parts.family, parts.name)) or _FAMILIES.get(parts.family)
+    kind = _kind(parts)
     if kind is None:
         raise BadMessage(f"{topic[:200]!r} is nothing that the roster reads")
     if len(payload) > MAX_BYTES:
@@ -71,6 +72,12 @@ def read(topic: str, payload: bytes, at: datetime, *, is_retained: bool = False)
     return Heard(node, parts.family, parts.name, message, at, is_retained)
 
 
+def _kind(parts: Parsed) -> type[Wire] | None:
+    if parts.family == "job":
+        return JobExecution if parts.tail == "status" else None
+    return _KINDS.get((parts.family, parts.name)) or _FAMILIES.get(parts.family)
+
+
 def _is_consistent(node: NodeId, name: str, message: Wire) -> None:
     """The broker's access list holds the topic; the payload must say the same."""
     if isinstance(message, Info | Result):
@@ -81,3 +88,5 @@ def _is_consistent(node: NodeId, name: str, message: Wire) -> None:
         raise BadMessage(f"{node}: a result of camera {message.station.camera} on the topic of {name}")
     if isinstance(message, Alarm | Event) and message.code != name:
         raise BadMessage(f"{node}: {message.code} on the topic of {name}")
+    if isinstance(message, JobExecution) and message.job_id != name:
+        raise BadMessage(f"{node}: job {message.job_id} on the topic of {name}")

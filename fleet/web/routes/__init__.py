@@ -1,0 +1,1 @@
+"""The routes, by subject. Those that wait for a database are sync: each runs on a thread."""
