@@ -55,8 +55,8 @@ $(TRAIN)/.ready: modelkit/requirements-train.lock
 
 .PHONY: modelkit-test
 modelkit-test: $(TRAIN)/.ready ## what of the model kit needs PyTorch and the converter; 4 GB of environments
-	$(TRAIN)/bin/python -c "from pathlib import Path; from modelkit.convert_rknn import make_environment; make_environment(Path('.venv-convert'))"
-	$(TRAIN)/bin/python -m pytest tests/modelkit tests/unit/test_modelkit*.py $(PYTEST_ARGS)
+	$(TRAIN)/bin/python -m modelkit.convert_rknn .venv-convert
+	$(TRAIN)/bin/python -m pytest tests/modelkit tests/unit/test_modelkit*.py tests/unit/test_vision_refine.py $(PYTEST_ARGS)
 
 .PHONY: board
 board: $(READY) ## the real NPU library on an emulated board: its tests, or a bundle of yours with BUNDLE=folder

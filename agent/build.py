@@ -17,7 +17,7 @@ from agent.config import CameraSettings, Continuous, Settings
 from agent.core import rate
 from agent.core.bundle import Bundle
 from agent.core.result import Origin
-from agent.core.vision import Roi, ShapeRule, View
+from agent.core.vision import LibraryMissing, Roi, ShapeRule, View, require
 from agent.core.vision.align import Limits
 from agent.core.watch import Rules
 from agent.errors import Permanent
@@ -166,8 +166,13 @@ def interpreter_of(settings: Settings) -> Interpreter:
 def camera_plans(settings: Settings, bundle: Bundle, topics: Topics) -> Plans:
     """For each camera its own recipe (None) and every other that a job may ask for and that fits the model.
 
-    Errors: Permanent(CONFIG_INVALID) where a camera's recipe or region of interest does not fit the model.
+    Errors: Permanent(CONFIG_INVALID) where a camera's recipe or region of interest does not fit the model, or a step of
+    the model needs a library that is not installed.
     """
+    try:
+        require(bundle.manifest)
+    except LibraryMissing as error:
+        raise Permanent(FailureCode.CONFIG_INVALID, str(error)) from error
     plans: dict[tuple[str, str | None], CameraPlan] = {}
     for camera in settings.camera:
         plans[camera.id, None] = _camera_plan(settings, camera, bundle, topics)

@@ -17,6 +17,8 @@ from schemas.recipe import Recipe
 from schemas.target import Target
 
 PREFIX = "RKFLEET_"
+_OF_OTHERS = tuple(f"{PREFIX}{name}" for name in ("CONFIG", "SERVE", "TOKEN", "KEY_", "NPU_", "MODEL_PYTHON"))
+"""Of the operator's commands, which may share an environment with an agent, and of the emulated board."""
 MAX_FILE_BYTES = 1_000_000
 
 
@@ -269,7 +271,7 @@ def override(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[st
     """Lay `RKFLEET_SECTION__KEY` over the document; lists are overridden as a whole."""
     merged: dict[str, Any] = dict(document)
     for name, value in sorted(environ.items()):
-        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+        if not name.startswith(PREFIX) or name.startswith(_OF_OTHERS):
             continue
         *sections, key = name.removeprefix(PREFIX).lower().split("__")
         place = merged

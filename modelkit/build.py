@@ -2,7 +2,8 @@
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import cv2
 import numpy as np
 
 from modelkit.classmap import Map
-from modelkit.convert_rknn import TARGETS, Job, convert
+from modelkit.convert_rknn import TARGETS, Conversion, Hybrid, Job, Progress, convert
 from modelkit.data import Sample
 from modelkit.measure import Reading
-from modelkit.pack import Material, Packed, pack
+from modelkit.pack import Material, Packed, classes_of, pack
 from modelkit.plan import DEVIATION, MEAN, Plan
 from modelkit.report import box_table, table
 from modelkit.sources import Source
@@ -32,44 +33,88 @@ def train(plan: Plan, source: Source, work: Path, *, resume: bool = False) -> No
 
 def export(source: Source, work: Path) -> None:
     """Write `conversion.onnx`, `cpu.onnx` and `record.json` from `best.pt`; needs torch."""
-    net, plan, record = importlib.import_module("modelkit.train").load(_needed(work / "best.pt", "train"))
-    if plan.roles != source.roles:
-        raise ValueError(f"the model in {work} takes {', '.join(plan.roles)}; the data give {', '.join(source.roles)}")
-    example = source.golden()[0]
-    done = importlib.import_module("modelkit.export_onnx").export(net, plan.roles, example, work)
+    record = exported(_needed(work / "best.pt", "train"), source, work)
     (work / "record.json").write_text(json.dumps(record, indent=1))
+
+
+def exported(checkpoint: Path, source: Source, folder: Path) -> dict[str, Any]:
+    """Write `conversion.onnx` and `cpu.onnx`, with the scales in them where int8 was learned; return the training's
+    record. Needs torch. Errors: ValueError for a model whose inputs the data have not.
+    """
+    net, plan, record = importlib.import_module("modelkit.train").load(checkpoint)
+    if plan.roles != source.roles:
+        raise ValueError(f"{checkpoint} takes {', '.join(plan.roles)}; the data give {', '.join(source.roles)}")
+    quantised = isinstance(net, importlib.import_module("modelkit.fake_quant").Quantised)
+    writer = importlib.import_module("modelkit.qat" if quantised else "modelkit.export_onnx")
+    done = writer.export(net, plan.roles, source.golden()[0], folder)
     print(f"exported; the worst difference from torch is {done.worst_difference:.2g}")
+    told: dict[str, Any] = record
+    return told
 
 
-def convert_all(source: Source, work: Path, environment: Path, algorithm: str = "normal") -> None:
+@dataclass(frozen=True, slots=True)
+class How:
+    """Of a conversion; see `modelkit.rknn_job.Job`."""
+
+    targets: tuple[str, ...] = TARGETS
+    algorithm: str = "normal"
+    hybrid: Hybrid | None = None
+    shapes: tuple[tuple[int, int], ...] = ()
+    batch: int = 1
+    class_map: bool = False
+
+
+def convert_all(source: Source, work: Path, environment: Path, how: How | None = None) -> Conversion:
     """Write `rknn/TARGET.rknn`, and the simulator's readings of the validation and golden pictures."""
-    model = _needed(work / "conversion.onnx", "export").resolve()
-    pictures = (work / "pictures").resolve()
+    model = _needed(work / "conversion.onnx", "export")
+    listing = calibration_list(source, work)
+    return converted(source, (model, listing, work), environment, how or How())
+
+
+def converted(
+    source: Source,
+    places: tuple[Path, Path, Path],
+    environment: Path,
+    how: How,
+    progress: Callable[[Progress], None] | None = None,
+) -> Conversion:
+    """`places` are the ONNX file, the list of calibration pictures, and the folder that gets `rknn` and `pictures`."""
+    model, listing, folder = (path.resolve() for path in places)
     simulate = [
-        *written(source.validation(), source.roles, pictures, "validation"),
-        *written(source.golden(), source.roles, pictures, "golden"),
+        *written(source.validation(), source.roles, folder / "pictures", "validation"),
+        *written(source.golden(), source.roles, folder / "pictures", "golden"),
     ]
     job = Job(
         onnx=str(model),
         mean=MEAN,
         deviation=DEVIATION,
-        targets=TARGETS,
-        calibration=str(calibration_list(source, work)),
-        simulate=tuple(simulate),
-        out=str(work.resolve() / "rknn"),
+        targets=how.targets,
+        calibration=str(listing),
+        # One model of several pictures a call, or of other shapes, cannot be asked about these pictures one by one.
+        simulate=() if how.batch > 1 or how.shapes else tuple(simulate),
+        out=str(folder / "rknn"),
         inputs=len(source.roles),
-        algorithm=algorithm,
+        algorithm=how.algorithm,
+        shapes=how.shapes,
+        batch=how.batch,
+        class_map=how.class_map,
+        hybrid=how.hybrid,
     )
-    convert(job, environment.resolve())
+    return convert(job, environment.resolve(), progress)
 
 
 def calibration_list(source: Source, work: Path) -> Path:
     """Write the calibration pictures and the list of them that the converter reads; return the list."""
-    samples = written(source.calibration(), source.roles, (work / "pictures").resolve(), "calibration")
-    if not samples:
+    return listed(source.calibration(), source.roles, work)
+
+
+def listed(samples: Sequence[Sample], roles: Sequence[str], folder: Path) -> Path:
+    """Write `pictures`, and `calibration.txt` with those of one sample a line. Errors: ValueError for no sample."""
+    paths = written(samples, roles, (folder / "pictures").resolve(), "calibration")
+    if not paths:
         raise ValueError("the calibration set is empty: int8 ranges come from its pictures")
-    listing = work.resolve() / "calibration.txt"
-    listing.write_text("".join(" ".join(paths) + "\n" for paths in samples))
+    listing = folder.resolve() / "calibration.txt"
+    listing.write_text("".join(" ".join(each) + "\n" for each in paths))
     return listing
 
 
@@ -97,20 +142,22 @@ def simulated(folder: Path, name: str, count: int) -> list[Reading]:
     return [Reading(read(index, "map"), read(index, "score")) for index in range(count)]
 
 
-def bundle(name: str, version: str, source: Source, work: Path, folder: Path) -> Packed:
-    """Write the bundle and print how good it is."""
+def bundle(title: tuple[str, str], source: Source, names: Sequence[str], work: Path, folder: Path) -> Packed:
+    """Write the bundle and print how good it is. `title` is name and version, `names` are the classes by id."""
     record: dict[str, Any] = json.loads(_needed(work / "record.json", "export").read_text())
     models = _needed(work / "rknn", "convert")
     packed = pack(
         Material(
-            name=name,
-            version=version,
+            name=title[0],
+            version=title[1],
             cpu=_needed(work / "cpu.onnx", "export"),
             models=models,
             source=source,
             simulated=simulated(models, "validation", len(source.validation())),
             golden_simulated=simulated(models, "golden", len(source.golden())),
             record=record,
+            classes=classes_of(names),
+            targets=tuple(path.stem for path in sorted(models.glob("*.rknn"))),
         ),
         folder,
     )
@@ -119,15 +166,6 @@ def bundle(name: str, version: str, source: Source, work: Path, folder: Path) ->
         print(box_table({"float32": packed.boxes_float32, "int8": packed.boxes_int8}))
     print(f"golden agreement {packed.agreements}, least {packed.manifest.golden.least_agreement}")
     return packed
-
-
-def build(name: str, version: str, plan: Plan, source: Source, places: tuple[Path, Path, Path]) -> Packed:
-    """All steps; `places` are the work folder, the conversion environment and the bundle's folder."""
-    work, environment, folder = places
-    train(plan, source, work)
-    export(source, work)
-    convert_all(source, work, environment)
-    return bundle(name, version, source, work, folder)
 
 
 def _needed(path: Path, step: str) -> Path:

@@ -1,44 +1,61 @@
-"""Measure a bundle on any samples, with the preparation and the regions of the board itself, float or int8."""
+"""Measure a bundle on any samples with the board's own preparation, regions and verdict."""
 
-import importlib
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 
-from agent.core.frame import Layout, Picture, Pixels
-from agent.core.vision import Prepared, Stitch, View, prepare, regions
+from agent.core.frame import Layout, Picture
+from agent.core.verdict import judge
+from agent.core.vision import Found, Prepared, Stitch, View, prepare, refine, regions
 from modelkit import boxes
-from modelkit.build import calibration_list, simulated
-from modelkit.classmap import best
-from modelkit.convert_rknn import Job, convert
+from modelkit.classmap import Map
 from modelkit.data import DataError, Sample
 from modelkit.data.deeppcb import CLASSES, Box
 from modelkit.deeppcb_eval import BoxScore, Prediction, evaluate
-from modelkit.evaluate import Tally
-from modelkit.measure import Measured, Reading
-from modelkit.plan import DEVIATION, MEAN
-from modelkit.sources import Source
+from modelkit.evaluate import without_small
+from modelkit.measure import Count, Measured, Reading
+from modelkit.readers import Reader
 from schemas.manifest import Manifest
-from schemas.recipe import ClassRules
+from schemas.recipe import ClassRules, Evaluation, Recipe
 from schemas.target import Target
 
-Inputs = tuple[Pixels, ...]
-Reader = Callable[[Iterable[Inputs]], Iterator[Reading]]
-"""From the pictures of each inference, (H, W, 3) uint8 in the manifest's order, to what the model says."""
+
+@dataclass(slots=True)
+class Verdicts:
+    """Parts by what is true and what `agent.core.verdict` says with the default recipe, where any sure region rejects.
+
+    An escape is a bad part that passed, overkill a good one that was rejected.
+    """
+
+    bad: int = 0
+    escapes: int = 0
+    good: int = 0
+    overkill: int = 0
+    undecided: int = 0
+
+    def add(self, found: Found, *, is_bad: bool) -> None:
+        said = judge(found, Recipe()).evaluation
+        self.bad, self.good = self.bad + is_bad, self.good + (not is_bad)
+        self.escapes += is_bad and said is Evaluation.OK
+        self.overkill += not is_bad and said is Evaluation.NOT_OK
+        self.undecided += said is Evaluation.NOT_DECIDABLE
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """`boxes` is None where nothing is annotated; `found` is by sample id."""
+    """`boxes` is None where nothing is annotated by boxes; `found` is by sample id, and `maps` too: after thresholds,
+    on the model's canvas. `latency_ms` is the median inference, None where no board's could be told from it.
+    """
 
     measured: Measured
     boxes: BoxScore | None
     found: Mapping[str, list[Prediction]]
+    verdicts: Verdicts
+    maps: Mapping[str, Map]
+    latency_ms: float | None
 
 
 def open_bundle(folder: Path) -> tuple[Manifest, Path]:
@@ -48,101 +65,63 @@ def open_bundle(folder: Path) -> tuple[Manifest, Path]:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} is no bundle: {error}") from None
     variant = manifest.variant(Target.CPU)
-    if variant is None or tuple(spec.name for spec in manifest.classes) != CLASSES:
-        raise DataError(f"{folder} has no variant for the CPU, or other classes than {', '.join(CLASSES)}")
+    if variant is None or variant.stages is not None:
+        raise DataError(f"{folder} has no variant for the CPU in one piece, which is what accuracy is measured with")
+    if not (folder / variant.file).is_file():
+        raise DataError(f"{folder} is no bundle: its manifest names {variant.file}, and there is no such file")
     return manifest, folder / variant.file
+
+
+@dataclass(slots=True)
+class _Run:
+    """One bundle's way through the samples."""
+
+    view: View
+    count: Count
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    found: dict[str, list[Prediction]] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    took_ms: list[float] = field(default_factory=list)
+
+    def add(self, sample: Sample, prepared: Prepared, readings: Iterator[Reading]) -> None:
+        stitch = Stitch(prepared.placement)
+        for tile in range(prepared.placement.tiles):
+            reading = next(readings)
+            stitch.add(tile, reading.winner, reading.score)
+            self.took_ms += [] if reading.took_ms is None else [reading.took_ms]
+        class_map, score = refine(prepared, self.view, *stitch.result())
+        there = regions(class_map, score, prepared.placement, self.view)
+        frame_hw = (sample.mask.shape[0], sample.mask.shape[1])
+        self.found[sample.id] = boxes.draw(there.regions, frame_hw)
+        self.verdicts.add(there, is_bad=bool(sample.mask.any()))
+        limits = np.frombuffer(self.view.limits, np.uint8)
+        shown = np.where(score > limits[class_map], class_map, np.uint8(0)).astype(np.uint8)
+        # Limits of area are in the camera's pixels, the map is in the model's.
+        scale = shown.size / (frame_hw[0] * frame_hw[1])
+        final = without_small(shown, [area_px * scale for area_px in self.view.least_area_px])
+        high, wide = final.shape
+        mask = np.asarray(cv2.resize(sample.mask, (wide, high), interpolation=cv2.INTER_NEAREST), np.uint8)
+        self.count.add(sample.id, final, score, mask)
+        self.maps[sample.id] = final
 
 
 def evaluate_bundle(
     manifest: Manifest, reader: Reader, samples: Sequence[Sample], truth: Mapping[str, Sequence[Box]]
 ) -> Evaluated:
-    """Pixels are compared on the model's canvas, boxes in the picture's own pixels."""
+    """Pixels and instances are compared on the model's canvas, boxes in the picture's own pixels.
+
+    Boxes are scored for DeepPCB's classes alone. Errors: DataError for samples that do not fit the model.
+    """
+    names = tuple(spec.name for spec in manifest.classes)
     view = View.of(manifest, None, ClassRules())
     prepared = [_prepared(sample, view) for sample in samples]
     readings = reader(inputs for each in prepared for inputs in each.inputs)
-    tally, clean, false_alarms = Tally(len(CLASSES)), 0, 0
-    found: dict[str, list[Prediction]] = {}
-    limits = np.frombuffer(view.limits, np.uint8)
+    run = _Run(view, Count(names))
     for sample, each in zip(samples, prepared, strict=True):
-        stitch = Stitch(each.placement)
-        for tile in range(each.placement.tiles):
-            reading = next(readings)
-            stitch.add(tile, reading.winner, reading.score)
-        class_map, score = stitch.result()
-        there = regions(class_map, score, each.placement, view).regions
-        found[sample.id] = boxes.draw(there, (sample.mask.shape[0], sample.mask.shape[1]))
-        high, wide = class_map.shape
-        mask = np.asarray(cv2.resize(sample.mask, (wide, high), interpolation=cv2.INTER_NEAREST), np.uint8)
-        tally.add(np.where(score > limits[class_map], class_map, np.uint8(0)).astype(np.uint8), mask)
-        if not sample.mask.any():
-            clean += 1
-            false_alarms += bool(there)
-    scored = evaluate(truth, found) if any(truth.values()) else None
-    return Evaluated(Measured(tally.score(CLASSES), clean, false_alarms), scored, found)
-
-
-def cpu_reader(model: Path) -> Reader:
-    """ONNX Runtime on the `cpu` variant."""
-
-    def read(pictures: Iterable[Inputs]) -> Iterator[Reading]:
-        session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-        names = [spec.name for spec in session.get_inputs()]
-        for each in pictures:
-            feed = {name: np.ascontiguousarray(picture)[None] for name, picture in zip(names, each, strict=True)}
-            yield Reading(*best(np.asarray(session.run(None, feed)[0])[0]))
-
-    return read
-
-
-def int8_reader(model: Path, source: Source, environment: Path) -> Reader:
-    """The converter's simulator on the `cpu` variant, quantised anew with the source's calibration pictures."""
-
-    def read(pictures: Iterable[Inputs]) -> Iterator[Reading]:
-        with tempfile.TemporaryDirectory() as made:
-            work = Path(made)
-            float_model = without_bytes(model, work / "conversion.onnx")
-            samples = list(_written(pictures, work))
-            job = Job(
-                onnx=str(float_model),
-                mean=MEAN,
-                deviation=DEVIATION,
-                targets=(Target.RK3588.value,),
-                calibration=str(calibration_list(source, work)),
-                simulate=tuple(samples),
-                out=str(work / "rknn"),
-                inputs=len(source.roles),
-            )
-            convert(job, environment.resolve())
-            yield from simulated(work / "rknn", "sample", len(samples))
-
-    return read
-
-
-def without_bytes(model: Path, target: Path) -> Path:
-    """Write what the converter reads: the `cpu` variant without its first steps, from bytes to normalised planes."""
-    onnx = importlib.import_module("onnx")
-    graph = onnx.load(str(model)).graph
-    starts = [_after_division(graph, spec.name) for spec in graph.input]
-    onnx.utils.extract_model(str(model), str(target), starts, [graph.output[0].name])
-    return target
-
-
-def _after_division(graph: object, name: str) -> str:
-    """The tensor that the chain Transpose, Cast, Sub, Div makes of an input."""
-    for operator in ("Transpose", "Cast", "Sub", "Div"):
-        users = [node for node in graph.node if name in node.input]  # type: ignore[attr-defined] # onnx has no types
-        if len(users) != 1 or users[0].op_type != operator:
-            raise DataError(f"the cpu variant is not one that `export` wrote: {operator} does not follow {name}")
-        name = users[0].output[0]
-    return name
-
-
-def _written(pictures: Iterable[Inputs], work: Path) -> Iterator[tuple[str, ...]]:
-    for index, each in enumerate(pictures):
-        paths = [str(work / f"sample-{index:04d}{'' if place == 0 else f'.{place}'}.png") for place in range(len(each))]
-        for path, picture in zip(paths, each, strict=True):
-            cv2.imwrite(path, picture[:, :, ::-1])
-        yield tuple(paths)
+        run.add(sample, each, readings)
+    scored = evaluate(truth, run.found) if any(truth.values()) and names == CLASSES else None
+    latency_ms = float(np.median(run.took_ms)) if run.took_ms else None
+    return Evaluated(run.count.measured(), scored, run.found, run.verdicts, run.maps, latency_ms)
 
 
 def _prepared(sample: Sample, view: View) -> Prepared:

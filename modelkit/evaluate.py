@@ -1,5 +1,6 @@
 """Accuracy of class maps, by pixel and by region; the same arithmetic for float, int8 and a board's output."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -58,7 +59,7 @@ class Tally:
     def recall(self) -> float | None:
         return self.found / (self.found + self.missed) if self.found + self.missed else None
 
-    def score(self, names: tuple[str, ...]) -> Score:
+    def score(self, names: Sequence[str]) -> Score:
         """As the manifest states it, rounded to 4 places."""
         precision, recall = self.precision(), self.recall()
         f1 = None
@@ -72,6 +73,18 @@ class Tally:
                 for key, value in (("precision", precision), ("recall", recall), ("f1", f1))
             },
         )
+
+
+def without_small(class_map: Map, least_areas: Sequence[float]) -> Map:
+    """(H, W) without the regions that have fewer pixels than their class asks for; `least_areas` is by class id."""
+    out: Map = class_map.copy()
+    for class_id in np.unique(class_map[class_map > 0]).tolist():
+        one = (class_map == class_id).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(one, connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] < least_areas[class_id]
+        small[0] = False
+        out[small[labels]] = 0
+    return out
 
 
 def _met(mine: Map, other: Map, slack_px: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from agent.core.vision import View, regions
 from agent.core.vision.geometry import place
 from modelkit import boxes
 from modelkit.classmap import Map, best, kept
+from modelkit.confusion import Figures, Ledger
 from modelkit.data import Sample
 from modelkit.data.deeppcb import CLASSES, Box
 from modelkit.deeppcb_eval import BoxScore, Prediction, evaluate
@@ -31,19 +32,49 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A class map before thresholds, and the scores in 1/255."""
+    """A class map before thresholds, and the scores in 1/255. `took_ms` is the inference alone, where it says anything
+    of a board: a simulator's time does not.
+    """
 
     winner: Map
     score: Map
+    took_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`false_alarms` is how many of the pictures without defects got at least one region, of `clean` such pictures."""
+    """`score` is what a manifest states. `false_alarms` is how many of the pictures without defects got at least one
+    region, of `clean` such pictures.
+    """
 
     score: Score
     clean: int
     false_alarms: int
+    figures: Figures
+
+
+class Count:
+    """Sums over pictures, by class names, the background first. `tally` counts regions that meet, `ledger` instances
+    that overlap.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._tally, self._ledger = Tally(len(names)), Ledger(names)
+        self._clean = self._false_alarms = 0
+
+    def add(self, name: str, final: Map, score: Map, truth: Map) -> None:
+        """Shapes: (H, W) uint8 each; `final` after all thresholds. Errors: ValueError, as those of `Ledger.add`."""
+        self._ledger.add(name, final, score, truth)
+        self._tally.add(final, truth)
+        if not truth.any():
+            self._clean += 1
+            self._false_alarms += bool(final.any())
+
+    def measured(self) -> Measured:
+        """Errors: ValueError when nothing was added."""
+        figures = self._ledger.figures()
+        return Measured(self._tally.score(self._names), self._clean, self._false_alarms, figures)
 
 
 def read_cpu(model: Path, samples: Sequence[Sample], roles: Sequence[str] = ("image",)) -> Iterator[Reading]:
@@ -63,16 +94,15 @@ def read_cpu(model: Path, samples: Sequence[Sample], roles: Sequence[str] = ("im
         yield Reading(*best(np.asarray(session.run(None, feed)[0])[0]))
 
 
-def measure(readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Thresholds) -> Measured:
+def measure(
+    readings: Sequence[Reading], samples: Sequence[Sample], thresholds: Thresholds, names: Sequence[str] = CLASSES
+) -> Measured:
     """Score the readings after the thresholds."""
-    tally, clean, false_alarms = Tally(len(CLASSES)), 0, 0
+    count = Count(names)
     for reading, sample in zip(readings, samples, strict=True):
         final = kept(reading.winner, reading.score, thresholds.least_score, thresholds.least_area_px)
-        tally.add(final, sample.mask)
-        if not sample.mask.any():
-            clean += 1
-            false_alarms += bool(final.any())
-    return Measured(tally.score(CLASSES), clean, false_alarms)
+        count.add(sample.id, final, reading.score, sample.mask)
+    return count.measured()
 
 
 def predictions(reading: Reading, thresholds: Thresholds) -> list[Prediction]:

@@ -1,9 +1,10 @@
-"""Write a bundle: the models, the golden frames, and a manifest with what was measured."""
+"""Write a bundle: the models, the golden frames, and a manifest with what was measured; whole or not at all."""
 
+import colorsys
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,7 +12,9 @@ from typing import Any, Final, Literal
 import cv2
 import numpy as np
 
+from agent.core.frame import Pixels
 from agent.core.health import agreement
+from agent.core.vision.refine import crf
 from modelkit.convert_rknn import TARGETS, TOOLKIT
 from modelkit.data import Sample
 from modelkit.data.deeppcb import CLASSES
@@ -22,6 +25,7 @@ from modelkit.synthesise import BAR_GREY, COLOURS
 from schemas.manifest import (
     Accuracy,
     Calibration,
+    Crf,
     DefectClass,
     Golden,
     GoldenFrame,
@@ -30,13 +34,15 @@ from schemas.manifest import (
     Lineage,
     Manifest,
     ModelInput,
+    PostprocessStep,
+    PreprocessStep,
     Severity,
     Threshold,
     Variant,
 )
 from schemas.target import Target
 
-SEVERITIES: Final = (
+_SEVERITIES: Final = (
     Severity.NONE,
     Severity.CRITICAL,
     Severity.CRITICAL,
@@ -51,10 +57,30 @@ _MARGIN: Final = 0.05
 """Runtimes round differently from release to release; a wrong model falls short by far more."""
 
 
+def classes_of(names: Sequence[str]) -> list[DefectClass]:
+    """As the manifest lists them, the background first: the severities of DeepPCB's classes, else `major`, and colours
+    that differ.
+    """
+    if tuple(names) == CLASSES:
+        triples = zip(CLASSES, COLOURS, _SEVERITIES, strict=True)
+    else:
+        severities = [Severity.NONE] + [Severity.MAJOR] * (len(names) - 1)
+        triples = zip(names, ["#000000", *_hues(len(names) - 1)], severities, strict=True)
+    return [DefectClass(id=i, name=name, colour=c, severity=s) for i, (name, c, s) in enumerate(triples)]
+
+
+def _hues(count: int) -> list[str]:
+    wheel = (colorsys.hsv_to_rgb(index / max(1, count), 0.8, 0.9) for index in range(count))
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in rgb) for rgb in wheel]
+
+
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a bundle is made of. `models` holds `TARGET.rknn`, `simulated` the readings of the source's validation
-    pictures and `golden_simulated` those of its candidates for golden frames, in order.
+    """What a bundle is made of. `models` holds `TARGET.rknn` for each of `targets`, `simulated` the readings of the
+    source's validation pictures and `golden_simulated` those of its candidates for golden frames, in order. Without
+    `lineage` and `calibration` they are those of the training's record and of the source. `later` are steps of
+    postprocessing beside the thresholds; a crf among them needs `canvases`, the validation pictures (H, W, 3) as the
+    camera gave them, at the model's size.
     """
 
     name: str
@@ -65,6 +91,17 @@ class Material:
     simulated: Sequence[Reading]
     golden_simulated: Sequence[Reading]
     record: dict[str, Any]
+    classes: Sequence[DefectClass] = field(default_factory=lambda: classes_of(CLASSES))
+    targets: tuple[str, ...] = TARGETS
+    lineage: Lineage | None = None
+    calibration: Calibration | None = None
+    preprocess: Sequence[PreprocessStep] = (Letterbox(fill=BAR_GREY),)
+    later: Sequence[PostprocessStep] = ()
+    canvases: Sequence[Pixels] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,46 +115,77 @@ class Packed:
 
 
 def pack(material: Material, folder: Path, now: datetime | None = None) -> Packed:
-    """Write the bundle to `folder`, which must not exist."""
+    """Write the bundle to `folder`, which must not exist. Errors: FileExistsError; those of reading what it is made of;
+    no folder is left behind then.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already: name another folder, or remove it")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        packed = _pack(material, part, now or datetime.now(UTC))
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return packed
+
+
+def _pack(material: Material, folder: Path, now: datetime) -> Packed:
     (folder / "golden").mkdir(parents=True)
-    variants = [_variant(material.models / f"{target}.rknn", Target(target), folder) for target in TARGETS]
+    variants = [_variant(material.models / f"{target}.rknn", Target(target), folder) for target in material.targets]
     variants.append(_variant(material.cpu, Target.CPU, folder))
-    source = material.source
     golden, agreements = _golden(material, folder)
-    validation, boxes = source.validation(), source.boxes()
-    readings = list(read_cpu(material.cpu, validation, source.roles))
-    float32 = measure(readings, validation, source.thresholds)
-    int8 = measure(material.simulated, validation, source.thresholds)
-    names = [sample.id for sample in validation]
-    scored: list[BoxScore | None] = [None, None]
-    if boxes:
-        scored = [
-            measure_boxes(dict(zip(names, each, strict=True)), boxes, source.thresholds)
-            for each in (readings, material.simulated)
-        ]
+    float32, int8, boxes = _scored(material)
+    source = material.source
     shape = (source.size_px, source.size_px)
     manifest = Manifest(
         name=material.name,
         version=material.version,
-        created_at=now or datetime.now(UTC),
-        description=source.description + _in_words(scored[1]),
+        created_at=now,
+        description=source.description + _in_words(boxes[1]),
         licence=source.licence,
-        classes=_classes(),
+        classes=list(material.classes),
         inputs=[ModelInput(name=role, role=_ROLES[role], shapes=[shape]) for role in source.roles],
-        preprocess=[Letterbox(fill=BAR_GREY)],
+        preprocess=list(material.preprocess),
         postprocess=[
             Threshold(min_score=source.thresholds.least_score),
             LeastArea(px=source.thresholds.least_area_px),
+            *material.later,
         ],
         output="logits",
         variants=variants,
         golden=golden,
-        accuracy=Accuracy(dataset=source.dataset, images=len(validation), float32=float32.score, int8=int8.score),
-        calibration=_calibration(source.calibration()),
-        lineage=_lineage(material.record),
+        accuracy=Accuracy(
+            dataset=source.dataset, images=float32.figures.images, float32=float32.score, int8=int8.score
+        ),
+        calibration=material.calibration or _calibration(source.calibration()),
+        lineage=material.lineage or lineage_of(material.record),
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n")
-    return Packed(manifest, float32, int8, agreements, *scored)
+    return Packed(manifest, float32, int8, agreements, *boxes)
+
+
+def _scored(material: Material) -> tuple[Measured, Measured, tuple[BoxScore | None, BoxScore | None]]:
+    """Float and int8, by pixel and region, and by boxes where the samples have any."""
+    source, names = material.source, material.names
+    samples, boxes = source.validation(), source.boxes()
+    raw = list(read_cpu(material.cpu, samples, source.roles)), list(material.simulated)
+    both = [_refined(readings, material) for readings in raw]
+    float32, int8 = (measure(readings, samples, source.thresholds, names) for readings in both)
+    if not boxes:
+        return float32, int8, (None, None)
+    ids = [sample.id for sample in samples]
+    scored = [measure_boxes(dict(zip(ids, each, strict=True)), boxes, source.thresholds) for each in both]
+    return float32, int8, (scored[0], scored[1])
+
+
+def _refined(readings: Sequence[Reading], material: Material) -> Sequence[Reading]:
+    """After the step crf, where the manifest has it."""
+    step = next((each for each in material.later if isinstance(each, Crf)), None)
+    if step is None:
+        return readings
+    pairs = zip(readings, material.canvases, strict=True)
+    return [Reading(*crf(canvas, each.winner, each.score, step), each.took_ms) for each, canvas in pairs]
 
 
 def _in_words(boxes: BoxScore | None) -> str:
@@ -128,11 +196,6 @@ def _in_words(boxes: BoxScore | None) -> str:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _classes() -> list[DefectClass]:
-    triples = zip(CLASSES, COLOURS, SEVERITIES, strict=True)
-    return [DefectClass(id=i, name=name, colour=c, severity=s) for i, (name, c, s) in enumerate(triples)]
 
 
 def _variant(source: Path, target: Target, folder: Path) -> Variant:
@@ -160,7 +223,7 @@ def _golden(material: Material, folder: Path) -> tuple[Golden, list[float]]:
     rated = []
     for index, (reading, reference) in enumerate(zip(floats, material.golden_simulated, strict=True)):
         seen = len(np.unique(reference.winner)) - 1
-        rated.append((agreement(reading.winner, reference.winner, len(CLASSES)), min(seen, 3), index))
+        rated.append((agreement(reading.winner, reference.winner, len(material.classes)), min(seen, 3), index))
     # First what shows three classes or more, then the closest agreement.
     chosen = sorted(rated, key=lambda each: (-each[1], -each[0]))[:GOLDEN_FRAMES]
     frames = []
@@ -189,7 +252,7 @@ def _calibration(samples: Sequence[Sample]) -> Calibration:
     )
 
 
-def _lineage(record: dict[str, Any]) -> Lineage:
+def lineage_of(record: dict[str, Any]) -> Lineage:
     plan: dict[str, Any] = record["plan"]
     flat = {key: " ".join(map(str, value)) if isinstance(value, tuple | list) else value for key, value in plan.items()}
     flat["start"] = Path(plan["start"]).parent.name

@@ -112,7 +112,27 @@ class LeastArea(Strict):
     per_class: dict[str, int] = Field(default_factory=dict)
 
 
-PostprocessStep = Annotated[Threshold | LeastArea, Field(discriminator="op")]
+class Crf(Strict):
+    """A fully connected conditional random field draws the class map to the edges of the picture.
+
+    It comes before thresholds and areas, wherever it stands in the list; scores are then its posteriors. Two pixels
+    pull each other to one class by two kernels: `spatial_weight` times one of their distance, `bilateral_weight` times
+    one of distance and of colour. Widths in px are deviations in pixels of the canvas (the picture at the model's
+    scale, preferred shape), `bilateral_grey` is one in grey levels of each channel. `background_score` stands for the
+    softmax of background pixels, which is not kept; a defect's is its own. A board needs the extra `crf`.
+    """
+
+    op: Literal["crf"] = "crf"
+    iterations: int = Field(default=5, ge=1, le=20)
+    spatial_px: float = Field(default=2.0, ge=1, le=64)
+    spatial_weight: float = Field(default=2.0, ge=0, le=50)
+    bilateral_px: float = Field(default=20.0, ge=2, le=256)
+    bilateral_grey: float = Field(default=8.0, ge=1, le=128)
+    bilateral_weight: float = Field(default=3.0, ge=0, le=50)
+    background_score: float = Field(default=0.9, ge=0.5, le=0.99)
+
+
+PostprocessStep = Annotated[Threshold | LeastArea | Crf, Field(discriminator="op")]
 
 
 class Variant(ModelFile):
@@ -227,8 +247,10 @@ class Manifest(Strict):
             check_shapes(variant.stages or [], len(self.inputs[0].shapes))
         if sum(step.op in {"letterbox", "tile"} for step in self.preprocess) != 1:
             raise ValueError("preprocess needs exactly one of letterbox and tile")
+        if sum(step.op == "crf" for step in self.postprocess) > 1:
+            raise ValueError("postprocess takes one crf at most")
         for step in self.postprocess:
-            if unknown := set(step.per_class) - set(names):
+            if not isinstance(step, Crf) and (unknown := set(step.per_class) - set(names)):
                 raise ValueError(f"perClass names unknown classes: {', '.join(sorted(unknown))}")
         return self
 

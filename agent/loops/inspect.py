@@ -94,8 +94,9 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a model made of a picture. class_map (H, W) uint8, at the model's scale, before thresholds; valid until the
-    segmenter's next call. A picture that does not fit its reference was not given to the model.
+    """What a model made of a picture. class_map (H, W) uint8, at the model's scale, refined where the model has that
+    step, before thresholds; valid until the segmenter's next call. A picture that does not fit its reference was not
+    given to the model.
     """
 
     class_map: Map
@@ -200,6 +201,9 @@ def _judged(seen: Sight, class_map: Map, score: Map, inference_ms: float) -> Loo
     watch = seen.watch
     watch.stages["inference"] = inference_ms
     watch.lap("segment")
+    if seen.plan.view.crf is not None:
+        class_map, score = vision.refine(seen.prepared, seen.plan.view, class_map, score)
+        watch.lap("refine")
     found = vision.regions(class_map, score, seen.prepared.placement, seen.plan.view)
     watch.lap("regions")
     verdict = judge(found, seen.plan.recipe, vision.quality(seen.prepared))

@@ -1,54 +1,37 @@
 """Endless crops of samples for training: aimed at defects, turned, scaled, and with looks and faults of the pair.
 
-Plain numpy and OpenCV: a pair shares its geometry, while light, noise, blur and a shift of a pixel or two are each
-picture's own, which the augmentation libraries that are still kept up and of a free licence do not express; and
-right angles and thresholds need no library.
+Blur, light, noise and colour are kornia's (`look_kornia`). Where a crop is cut, and how a pair lies, is numpy and
+OpenCV: kornia warps the whole pair and its mask for each crop where a window and a right angle are views, and no
+augmentation library gives picture and reference one geometry and each a look, a shift and wear of its own.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from importlib import import_module
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from agent.core.frame import Pixels
-from modelkit.data.sample import Mask, Sample
+from modelkit.data.look import PLAIN, Augment, Rng, drawn
+from modelkit.data.sample import DataError, Mask, Sample
 
-Rng = np.random.Generator
+__all__ = ["Augment", "crops"]
+
 _SQUARE = np.ones((3, 3), np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """Shares of the crops, 0 to 1, that get each fault; the rest is as the camera saw it but for right angles.
-
-    `aimed` are centred near a defect where the sample has one. `misplaced`: the reference lies 1 px off, seldom 2.
-    `worn`: the reference is a pixel wider or narrower. `lit`: light and contrast of their own. `scaled`: 0.8 to 1.25.
-    """
-
-    aimed: float = 0.8
-    scaled: float = 0.25
-    misplaced: float = 0.2
-    worn: float = 0.1
-    lit: float = 0.2
-    noisy: float = 0.15
-    blurred: float = 0.15
-
-    def scaled_by(self, factor: float) -> Self:
-        """The same aim, with `factor` times the share of every fault."""
-        faults = {spec.name: getattr(self, spec.name) * factor for spec in fields(self) if spec.name != "aimed"}
-        return replace(self, **faults)
-
-
 def crops(samples: Sequence[Sample], size_px: int, seed: int, augment: Augment | None = None) -> Iterator[Sample]:
-    """Crops of `size_px` square, without end; samples must be at least 1.25 times as large."""
+    """Crops of `size_px` square, without end; smaller samples are enlarged. Raises DataError when there are none."""
+    if not samples:
+        raise DataError("there are no samples to cut crops from: the training part is empty")
     how = Augment() if augment is None else augment
     rng = np.random.default_rng(seed)
-    centres = [_centres(sample.mask) for sample in samples]
+    centres: dict[int, npt.NDArray[np.float64]] = {}
     while True:
         index = int(rng.integers(len(samples)))
+        if index not in centres:
+            centres[index] = _centres(samples[index].mask)
         cut = _cut(samples[index], centres[index], size_px, rng, how)
         yield _look(_turn(cut, rng), rng, how)
 
@@ -115,15 +98,8 @@ def _look(cut: Sample, rng: Rng, how: Augment) -> Sample:
 
 def _shot(picture: Pixels, rng: Rng, how: Augment) -> Pixels:
     """The same with light, blur and noise of its own."""
-    if rng.random() < how.blurred:
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 0.9))), np.uint8)
-    lit, noisy = rng.random() < how.lit, rng.random() < how.noisy
-    if not (lit or noisy):
+    look = drawn(rng, how)
+    if look == PLAIN:
         return picture
-    values = picture.astype(np.float32)
-    if lit:
-        values = values * np.float32(rng.uniform(0.65, 1.1)) + np.float32(rng.uniform(0, 50))
-    if noisy:
-        grain = rng.standard_normal(picture.shape[:2], np.float32) * np.float32(rng.uniform(2, 14))
-        values += grain[:, :, None]
-    return np.clip(values, 0, 255).astype(np.uint8)
+    out: Pixels = import_module("modelkit.data.look_kornia").seen(picture, look, rng)
+    return out

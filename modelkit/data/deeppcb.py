@@ -3,10 +3,9 @@
 Its licence file is MIT and its README limits the data to research; none of its pictures are part of the project.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import cv2
 import numpy as np
@@ -15,10 +14,9 @@ import numpy.typing as npt
 from agent.core.frame import Layout, Picture
 from agent.core.vision.align import Golden, align, laid
 from modelkit.data.sample import DataError, Mask, Sample
+from modelkit.data.split import Part, held_out
 
 CLASSES: Final = ("background", "open", "short", "mousebite", "spur", "spurious-copper", "pin-hole")
-HELD_OUT: Final = 0.15
-Part = Literal["train", "validation", "all"]
 _KERNEL: Final = np.ones((3, 3), np.uint8)
 _LEAST_SOLID_PX: Final = 6
 _LEVEL: Final = 127
@@ -47,8 +45,7 @@ class Pair:
     @property
     def held_out(self) -> bool:
         """Whether it is in the validation split: by the digest of its id, so for ever and on every machine."""
-        digest = hashlib.sha256(self.id.encode()).digest()
-        return int.from_bytes(digest[:4], "big") < HELD_OUT * 2**32
+        return held_out(self.id)
 
 
 class DeepPcb:

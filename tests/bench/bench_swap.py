@@ -15,10 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fleet.adapters.files_http import FileServer
 from fleet.core.swap import Gaps, Mark, gaps
 from schemas.result import ResultState
 from schemas.state import DesiredModel, Phase, ProbationPlan, ReportedModel
+from tests.bench.files import FileServer
 from tests.contract.brokers import Iotcore
 from tests.scenario.bundle import make_bundle
 from tests.scenario.station import TOPICS, Mes, Station

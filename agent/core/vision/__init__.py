@@ -6,6 +6,7 @@ from agent.core.vision.geometry import Placement, Roi
 from agent.core.vision.overlay import draw
 from agent.core.vision.prepare import Prepared, View, prepare
 from agent.core.vision.quality import Quality, quality
+from agent.core.vision.refine import LibraryMissing, refine, require
 from agent.core.vision.regions import Found, Region, regions
 from agent.core.vision.shape_choice import Choice, ShapeRule
 from agent.core.vision.tiling import Stitch
@@ -13,6 +14,7 @@ from agent.core.vision.tiling import Stitch
 __all__ = [
     "Choice",
     "Found",
+    "LibraryMissing",
     "Placement",
     "Prepared",
     "Quality",
@@ -25,6 +27,8 @@ __all__ = [
     "draw",
     "prepare",
     "quality",
+    "refine",
     "regions",
+    "require",
     "to_rgb",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from agent.core.frame import Layout, Picture, Pixels
 from agent.core.vision import colour
 from agent.core.vision.geometry import Placement, Roi, Size, place
-from schemas.manifest import Clahe, LeastArea, Letterbox, Manifest, Threshold, Tile
+from schemas.manifest import Clahe, Crf, LeastArea, Letterbox, Manifest, Threshold, Tile
 from schemas.recipe import ClassRules
 
 NEVER = 255
@@ -20,7 +20,7 @@ TILE_FILL = 114
 @dataclass(frozen=True, slots=True)
 class View:
     """All that is fixed for one camera with one model, at one of the model's shapes: the preferred one, unless `at`
-    gave it. A tile step's scale and overlap are meant for the preferred shape.
+    gave it. A tile step's scale and overlap are meant for the preferred shape, and so are the widths of `crf`.
 
     `limits` (256 bytes) holds for each class the score, in 1/255, that a pixel must exceed to count: NEVER for the
     background, ignored classes and ids that the model has not. `least_area_px` is in camera pixels, by class.
@@ -34,6 +34,7 @@ class View:
     names: tuple[str, ...]
     limits: bytes
     least_area_px: tuple[int, ...]
+    crf: Crf | None = None
 
     @classmethod
     def of(cls, manifest: Manifest, roi: Roi | None, rules: ClassRules) -> Self:
@@ -59,6 +60,7 @@ class View:
             names=names,
             limits=bytes([NEVER, *(_limit(manifest, rules, name) for name in names[1:])]).ljust(256, bytes([NEVER])),
             least_area_px=tuple(_least_area_px(manifest, rules, name) for name in names),
+            crf=next((step for step in manifest.postprocess if isinstance(step, Crf)), None),
         )
 
     def at(self, tile_hw: Size) -> Self:
@@ -68,12 +70,17 @@ class View:
         """
         if tile_hw == self.tile_hw:
             return self
+        factor = min(tile_hw[0] / self.tile_hw[0], tile_hw[1] / self.tile_hw[1])
         fit = self.fit
         if isinstance(fit, Tile):
-            factor = min(tile_hw[0] / self.tile_hw[0], tile_hw[1] / self.tile_hw[1])
             overlap_px = int(fit.overlap_px * factor)
             fit = fit.model_copy(update={"scale": fit.scale * factor, "overlap_px": overlap_px})
-        return replace(self, tile_hw=tile_hw, fit=fit)
+        return replace(self, tile_hw=tile_hw, fit=fit, crf=None if self.crf is None else _scaled(self.crf, factor))
+
+
+def _scaled(step: Crf, factor: float) -> Crf:
+    widths = {"spatial_px": max(1.0, step.spatial_px * factor), "bilateral_px": max(2.0, step.bilateral_px * factor)}
+    return step.model_copy(update=widths)
 
 
 def _limit(manifest: Manifest, rules: ClassRules, name: str) -> int:

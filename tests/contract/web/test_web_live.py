@@ -274,9 +274,9 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(
     ready = threading.Event()
     monkeypatch.setattr(kind, "find", failing)
     with listening(url, world.tokens[Role.VIEWER]) as ear:
+        ready.set()
         world.board(1)
         world.results(1)
-        ready.set()
         ear.wait(lambda ear: ear.of("result") and ear.of("node"))
     assert fails == 0
     assert [each["row"] for each in ear.of("result")] == [1]

@@ -18,7 +18,7 @@ from fleet.adapters.db import Database, DbRollouts, upgrade
 from fleet.adapters.registry_tuf import KeyRing, Registry, ask_nobody
 from fleet.core.rollout import ModelRef
 from schemas.envelope import ControllerKeys
-from tests.contract.brokers import Iotcore
+from tests.contract.brokers import BrokerProcess, Iotcore
 from tests.contract.tuf_world import keys_in_environment
 from tests.scenario.bundle import make_bundle
 from tests.scenario.fleet.boards import Board, Habits, wait
@@ -122,7 +122,7 @@ class Server:
 @dataclass
 class Hall:
     folder: Path
-    broker: Iotcore
+    broker: BrokerProcess
     registry: Registry
     environ: Mapping[str, str]
     models: dict[str, ModelRef]
@@ -175,7 +175,9 @@ class Hall:
 
 
 @contextmanager
-def hall(folder: Path, nursery: Nursery, *versions: str) -> Iterator[Hall]:
+def hall(
+    folder: Path, nursery: Nursery, *versions: str, kind: Callable[[Path], BrokerProcess] = Iotcore
+) -> Iterator[Hall]:
     """With a registry that has these versions of a model."""
     environ = keys_in_environment()
     registry = Registry(folder / "registry", KeyRing(folder / "registry-keys", environ, ask_nobody({})))
@@ -184,7 +186,7 @@ def hall(folder: Path, nursery: Nursery, *versions: str) -> Iterator[Hall]:
     for version in versions:
         done = registry.publish(make_bundle(folder / f"bundle-{version}", version), datetime.now(UTC))
         models[version] = ModelRef(name=done.name, version=version, manifest_sha256=done.manifest_sha256)
-    with Iotcore(folder / "broker") as broker:
+    with kind(folder / "broker") as broker:
         made = Hall(folder, broker, registry, environ, models, nursery)
         try:
             yield made

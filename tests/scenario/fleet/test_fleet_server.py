@@ -14,12 +14,14 @@ import pytest
 
 from fleet.adapters.db import DbRollouts, DbRoster
 from fleet.core.rollout import MemberState, RolloutSpec, RolloutState, new
+from tests.contract.brokers import Mosquitto, mosquitto_path
 from tests.contract.fleet_databases import postgres, why_no_postgres
 from tests.scenario.fleet.boards import PHASES, Board, Habits, wait
 from tests.scenario.fleet.hall import OLD, Api, Hall, Nursery, hall
 from tests.scenario.station import Station
 
 GOOD, BAD = "2.0.0", "3.0.0"
+ON_MOSQUITTO = pytest.mark.skipif(mosquitto_path() is None, reason="needs mosquitto: apt-get install mosquitto")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,13 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture
 def world(tmp_path: Path, nursery: Nursery) -> Iterator[Hall]:
     with hall(tmp_path, nursery, GOOD, BAD) as made:
+        yield made
+
+
+@pytest.fixture
+def lasting(tmp_path: Path, nursery: Nursery) -> Iterator[Hall]:
+    """On mosquitto: iotcore now and then answers nobody any more after a client was killed."""
+    with hall(tmp_path, nursery, GOOD, kind=Mosquitto) as made:
         yield made
 
 
@@ -126,14 +135,15 @@ def test_a_broker_that_lost_what_it_retained_is_told_everything_again(world: Hal
     assert [each.generation for each in reset.taken] == [1]
 
 
-def test_another_process_takes_over_when_the_one_that_leads_is_killed(world: Hall) -> None:
-    boards = world.add_boards(2)
-    first = world.server()
+@ON_MOSQUITTO
+def test_another_process_takes_over_when_the_one_that_leads_is_killed(lasting: Hall) -> None:
+    boards = lasting.add_boards(2)
+    first = lasting.server()
     api = Api(first)
     api.until("/api/v1/nodes", online(2), "both are known")
-    second = world.server("--role", "controller", "--role", "ingest", "--data", str(world.folder / "other"))
+    second = lasting.server("--role", "controller", "--role", "ingest", "--data", str(lasting.folder / "other"))
     rest = {"waves": [{"name": "one", "count": 1}, {"name": "rest", "confirmationRequired": True}]}
-    made = api("POST", "/api/v1/rollouts", spec(world, GOOD, **rest))
+    made = api("POST", "/api/v1/rollouts", spec(lasting, GOOD, **rest))
     api.until(
         f"/api/v1/rollouts/{made['id']}",
         lambda said: said["waves"][1]["state"] == "WAITING_FOR_CONFIRMATION",
@@ -141,7 +151,7 @@ def test_another_process_takes_over_when_the_one_that_leads_is_killed(world: Hal
     )
     api("POST", f"/api/v1/rollouts/{made['id']}/confirm", {"wave": "rest"})
     first.kill()
-    wait(lambda: world.rollout(made["id"]).state == "FINISHED", "the other goes on", within_s=40.0)
+    wait(lambda: lasting.rollout(made["id"]).state == "FINISHED", "the other goes on", within_s=40.0)
     assert [[each.generation for each in board.taken] for board in boards] == [[1], [1]]
     assert second.stop() == 0, second.log
 
@@ -245,17 +255,20 @@ class Deaths:
             assert self._changed.wait_for(lambda: self.count >= due, 120)
 
 
-def test_a_rollout_outlives_twenty_kills(world: Hall) -> None:
+@ON_MOSQUITTO
+def test_a_rollout_outlives_twenty_kills(lasting: Hall) -> None:
     """At moments drawn by lot; what it must not do is lose a board, leave one out, or tell one twice."""
     random = Random(20)
     deaths = Deaths(phases=8 * len(PHASES))
-    boards = world.add_boards(8, Habits(may_begin=deaths.may_begin, keys=world.keys()))
-    server = world.server("--role", "controller", "--role", "ingest")
-    with closing(world.database()) as database:
+    boards = lasting.add_boards(8, Habits(may_begin=deaths.may_begin, keys=lasting.keys()))
+    server = lasting.server("--role", "controller", "--role", "ingest")
+    with closing(lasting.database()) as database:
         rollouts = DbRollouts(database)
         wait(lambda: len(DbRoster(database).nodes()) == 8, "all are known")
         one_by_one = {"waves": [{"name": "canary", "count": 2}, {"name": "rest"}], "rolloutRate": {"maxInFlight": 1}}
-        rollouts.create(new("r1", RolloutSpec.model_validate(spec(world, GOOD, **one_by_one)), datetime.now(UTC), "me"))
+        rollouts.create(
+            new("r1", RolloutSpec.model_validate(spec(lasting, GOOD, **one_by_one)), datetime.now(UTC), "me")
+        )
         version = rollouts.load("r1").version
         while deaths.count < KILLS:
             if deaths.count % 4 != 3:  # each fourth dies as it starts, the others when they have decided something
@@ -274,6 +287,6 @@ def test_a_rollout_outlives_twenty_kills(world: Hall) -> None:
     assert {each.state for each in members.values()} == {MemberState.SUCCEEDED}
     assert {each.id for each in members.values()} == {board.id for board in boards}
     assert [[each.generation for each in board.taken] for board in boards] == [[1]] * 8
-    assert {board.model for board in boards} == {world.models[GOOD]}
+    assert {board.model for board in boards} == {lasting.models[GOOD]}
     wait(server.has_started, "it has started")
     assert server.stop() == 0, server.log
