@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from modelkit.convert_rknn import TARGETS, Conversion, ConversionFailed, Hybrid,
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-convert"
 pytestmark = [
     pytest.mark.torch,
+    pytest.mark.skipif(find_spec("torch") is None, reason="`make modelkit-test` runs it: it takes its time"),
     pytest.mark.skipif(
         not (ENVIRONMENT / "complete").exists(),
         reason="no converter: `python -m modelkit.convert_rknn .venv-convert` makes its environment",

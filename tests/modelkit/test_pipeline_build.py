@@ -29,8 +29,8 @@ STEPS = (
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.skipif(
-        importlib.util.find_spec("torch") is None and not (ROOT / ".venv-train" / "bin" / "python").exists(),
-        reason="the extra modelkit is not installed, neither here nor in .venv-train",
+        importlib.util.find_spec("torch") is None,
+        reason="the extra modelkit is not installed; `make modelkit-test` has it",
     ),
     pytest.mark.skipif(not (CONVERTER / "complete").exists(), reason="there is no converter in .venv-convert"),
 ]
