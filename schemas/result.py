@@ -25,7 +25,9 @@ class Station(Location):
 
 
 class ProcessingTimes(Wire):
-    """Durations in ms. `stages` has acquire, wait, prepare, segment, inference, regions, judge."""
+    """Durations in ms. `stages` has acquire, wait, prepare, segment, inference, regions, judge; align where the
+    model takes a reference, refine where it has a crf.
+    """
 
     start_time: UtcTime
     end_time: UtcTime

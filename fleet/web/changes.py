@@ -7,8 +7,11 @@ from fleet.core.rollout import BoardPlan, Event, ModelRef, Rollout, SetDesired, 
 from fleet.core.roster import Node, NodeId
 from fleet.errors import Conflict
 from fleet.ports import Rollouts
+from schemas.state import ProbationPlan
 
 BY_HAND = "by-hand"
+_BY_HAND = BoardPlan(probation=ProbationPlan(max_ng_drift=1.0))
+"""What inspects may be the bad model that the operator wants gone: to differ from it is no fault."""
 _TRIES = 20
 """The controller commits each second or so; nobody loses that often."""
 
@@ -52,7 +55,7 @@ def order_by_hand(rollouts: Rollouts, node: Node, model: ModelRef, now: datetime
     """The next generation of the node. Raises Conflict."""
     for tried in range(_TRIES):
         floor = rollouts.floors([node.id]).get(node.id, 0)
-        order = SetDesired(node.id, max(floor, node.observed_generation) + 1, model, BoardPlan())
+        order = SetDesired(node.id, max(floor, node.observed_generation) + 1, model, _BY_HAND)
         try:
             rollouts.order(order, BY_HAND, now)
         except Conflict:

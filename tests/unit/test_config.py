@@ -52,6 +52,19 @@ def test_the_environment_goes_before_the_file(
     assert found == expected
 
 
+def test_what_is_meant_for_the_operators_commands_is_no_setting_of_the_agent(tmp_path: Path) -> None:
+    others = {
+        "RKFLEET_SERVE_BROKER__HOST": "10.0.0.5",
+        "RKFLEET_SERVER": "http://fleet.example",
+        "RKFLEET_TOKEN": "rkf_secret",
+        "RKFLEET_KEY_PASSPHRASE": "secret",
+        "RKFLEET_MODEL_PYTHON": "python3",
+        "RKFLEET_NPU_SOCKET": "/tmp/npu",
+    }
+    path = write(tmp_path, MINIMAL)
+    assert load(path, others) == load(path, {})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -167,6 +167,9 @@ def test_a_model_by_hand(world: World) -> None:
     assert (answer.json()["rolloutId"], answer.json()["isSent"]) == ("by-hand", False)
     assert world.parts.rollouts.load(rollout).members[key].is_released
     assert operator.get(B1).json()["desired"] == answer.json()
+    ordered = world.parts.rollouts.desired(key)
+    assert ordered is not None
+    assert ordered.order.plan.probation.max_ng_drift == 1.0, "the model that is to go is no measure"
     again = operator.post(f"{B1}/model", {"name": NEW.name, "version": NEW.version}).json()
     assert again["generation"] == told + 2
     wrong = operator.post(f"{B1}/model", {"name": "pcb", "version": "2.1"})
