@@ -29,6 +29,10 @@ class Silent(Exception):
     """The child did not answer in time."""
 
 
+WORDS_ENV = "RKFLEET_NPU_WORDS"
+"""Descriptors of a pipe, "read,write", that outlives the child; `segmenter_rknn.log` knows the name too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """The Python that runs the child; by default the one that runs this, with the same module search path.
@@ -48,7 +52,9 @@ class Child:
     """One child process with its memory. Owned by one thread; after `end` or `kill` only what is read-only is left.
 
     Three descriptors lead to it: a socket for messages, a pipe whose closing kills it (the kernel closes it when this
-    process ends in whatever way), and its standard output and error, of which the last LOG_BYTES are kept.
+    process ends in whatever way), and its standard output and error, of which the last LOG_BYTES are kept. It gets both
+    ends of a pipe named by WORDS_ENV besides, to listen to its library with: what it had no time to read there before a
+    crash is read here.
     """
 
     def __init__(self, slots: Sequence[int], interpreter: Interpreter) -> None:
@@ -61,11 +67,18 @@ class Child:
             life_fd, our_life_fd = os.pipe()
             theirs.callback(os.close, life_fd)
             self._life = os.fdopen(our_life_fd, "wb")
+            words_fd, their_words_fd = os.pipe()
+            theirs.callback(os.close, their_words_fd)
+            self._words = os.fdopen(words_fd, "rb", buffering=0)
+            os.set_blocking(words_fd, False)
             try:
-                self._process = _spawn(interpreter, (their_control.fileno(), life_fd, memory_fd))
+                self._process = _spawn(
+                    interpreter, (their_control.fileno(), life_fd, memory_fd), (words_fd, their_words_fd)
+                )
             except OSError:
                 self._control.close()
                 self._life.close()
+                self._words.close()
                 raise
         self._output = cast("IO[bytes]", self._process.stdout)
         os.set_blocking(self._output.fileno(), False)
@@ -113,6 +126,9 @@ class Child:
     def gone(self) -> bool:
         if self._process.poll() is None:
             return False
+        if not self._words.closed:
+            self._keep(self._words.read(LOG_BYTES))
+            self._words.close()
         self._open_fds.clear()
         self._control.close()
         self._output.close()
@@ -176,7 +192,10 @@ class Child:
         data = self._output.read(LOG_BYTES)
         if data == b"":
             self._open_fds.discard(self._output.fileno())
-        self._log += data or b""
+        self._keep(data)
+
+    def _keep(self, said: bytes | None) -> None:
+        self._log += said or b""
         del self._log[:-LOG_BYTES]
 
     def _reaped(self) -> bool:
@@ -211,7 +230,7 @@ def _poll(children: Sequence[Child], timeout_s: float) -> set[int]:
     return {fd for fd, _ in poll.poll(timeout_s * 1_000)}
 
 
-def _spawn(interpreter: Interpreter, fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+def _spawn(interpreter: Interpreter, fds: tuple[int, int, int], words: tuple[int, int]) -> subprocess.Popen[bytes]:
     """Start the child with SIGINT and SIGTERM blocked from its first instruction: a signal to the whole control group
     must not end it before its parent has finished the call in hand.
     """
@@ -224,8 +243,8 @@ def _spawn(interpreter: Interpreter, fds: tuple[int, int, int]) -> subprocess.Po
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            pass_fds=fds,
-            env=interpreter.environment(),
+            pass_fds=(*fds, *words),
+            env=interpreter.environment() | {WORDS_ENV: ",".join(map(str, words))},
             start_new_session=True,
         )
     finally:

@@ -41,6 +41,8 @@ _MEANINGS: Final[tuple[tuple[str, type[AgentError], FailureCode], ...]] = (
     ("Catch exception when setting inputs", Permanent, FailureCode.SHAPE_MISMATCH),
 )
 _RETRY_S: Final = 1.0
+_WORDS_ENV: Final = "RKFLEET_NPU_WORDS"
+"""As `segmenter_process` sets it: adapters do not import each other."""
 
 
 class Log:
@@ -82,7 +84,7 @@ class Log:
 
     def _redirect(self) -> None:
         if self._pipe is None:
-            self._pipe = os.pipe()
+            self._pipe = _pipe()
             os.set_blocking(self._pipe[0], False)
             threading.Thread(target=self._pass_on, args=(self._pipe[0],), name="rknn-log", daemon=True).start()
         self._saved = [(fd, os.dup(fd)) for fd in (1, 2)]
@@ -120,6 +122,12 @@ class Log:
             if stream is not None:
                 stream.flush()
         self._c.fflush(None)
+
+
+def _pipe() -> tuple[int, int]:
+    """In a child the one whose reading end its parent has too: what stands in it when the child crashes is not lost."""
+    inherited = os.environ.get(_WORDS_ENV, "").split(",")
+    return (int(inherited[0]), int(inherited[1])) if len(inherited) == 2 else os.pipe()
 
 
 LOG: Final = Log()
