@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.adapters.segmenter_process.process import WORDS_ENV
 from agent.core.frame import Pixels
 from agent.core.model import ModelSpec
 from agent.errors import Permanent, Retryable
@@ -47,6 +48,8 @@ class Fault(IntEnum):
     SAY_UNKNOWN_KIND = 213
     SAY_LOADED = 214
     ANSWER_ALL_BUT_ONE = 215
+    SEGFAULT_UNHEARD = 216
+    """Its last words stand in the pipe by which it listens to its library, and nobody reads them there."""
 
 
 SAYINGS = {
@@ -164,7 +167,10 @@ def _die(fault: Fault) -> None:
     if fault is Fault.FLOOD_LOG_AND_EXIT:
         for i in range(50_000):
             print("line", i, "of a talkative library")
-    print(LAST_WORDS, file=sys.stderr)
-    if fault is Fault.SEGFAULT:
+    if fault is Fault.SEGFAULT_UNHEARD:
+        os.write(int(os.environ[WORDS_ENV].split(",")[1]), LAST_WORDS.encode())
+    else:
+        print(LAST_WORDS, file=sys.stderr)
+    if fault in {Fault.SEGFAULT, Fault.SEGFAULT_UNHEARD}:
         ctypes.string_at(0)
     os._exit(3)

@@ -68,6 +68,7 @@ def impatient(folder: Path) -> Iterator[ProcessSegmenter]:
     ("fault", "says"),
     [
         pytest.param(Fault.SEGFAULT, ["SIGSEGV", LAST_WORDS, "faulty_segmenters.py"], id="segfault"),
+        pytest.param(Fault.SEGFAULT_UNHEARD, ["SIGSEGV", LAST_WORDS], id="segfault, unheard"),
         pytest.param(Fault.EXIT_3, ["exit code 3", LAST_WORDS], id="exit"),
         pytest.param(Fault.RAISE, ["exit code 1", "ZeroDivisionError", LAST_WORDS], id="foreign exception"),
         pytest.param(Fault.WRONG_SHAPE, ["exit code 1", "TypeError", "(1, 1)"], id="map of a wrong shape"),
