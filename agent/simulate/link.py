@@ -14,11 +14,11 @@ from agent.adapters.mqtt_paho.bell import Bell
 from agent.adapters.mqtt_paho.connection import Connection
 from agent.adapters.mqtt_paho.options import LinkOptions
 from agent.adapters.mqtt_paho.outbox import Outbox
-from agent.adapters.mqtt_paho.owner import Crash, Farewell, Owner, shielded
+from agent.adapters.mqtt_paho.owner import Crash, Farewell, Owner, shielded, told_once
 from agent.core.backoff import Backoff
 from agent.core.outgoing import Incoming, Outgoing
 from agent.errors import AgentError
-from agent.ports import Connected, Disconnected, LinkEvent, Reset
+from agent.ports import Disconnected, LinkEvent, Reset
 from agent.simulate.reactor import Reactor
 from schemas.codes import FailureCode
 
@@ -99,12 +99,11 @@ class SharedLink:
         self._backoff = Backoff(options.reconnect_min_s, options.reconnect_max_s)
         self._connection: SharedConnection | None = None
         self._began_s = 0.0
-        self._down: Disconnected | None = None
         self._farewell: Farewell | None = None
         self.is_over = False
 
     def start(self, report: Callable[[LinkEvent], None], accept: Callable[[Incoming], None]) -> None:
-        self._owner = Owner(self._tracked(report), accept, lambda _topic, _size: None)
+        self._owner = Owner(told_once(report), accept, lambda _topic, _size: None)
         self._attempt()
 
     def publish(self, message: Outgoing, token: int) -> bool:
@@ -132,18 +131,6 @@ class SharedLink:
         """Lose the connection; the link comes back by itself."""
         if self._connection is not None:
             self._connection.cut()
-
-    def _tracked(self, report: Callable[[LinkEvent], None]) -> Callable[[LinkEvent], None]:
-        def tracked(event: LinkEvent) -> None:
-            if isinstance(event, Disconnected):
-                if event == self._down:
-                    return
-                self._down = event
-            elif isinstance(event, Connected):
-                self._down = None
-            report(event)
-
-        return tracked
 
     def _attempt(self) -> None:
         if self._owner is None or self._farewell is not None:

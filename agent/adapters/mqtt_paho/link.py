@@ -10,11 +10,11 @@ from agent.adapters.mqtt_paho.bell import Bell
 from agent.adapters.mqtt_paho.connection import Connection
 from agent.adapters.mqtt_paho.options import LinkOptions
 from agent.adapters.mqtt_paho.outbox import Outbox
-from agent.adapters.mqtt_paho.owner import Crash, Farewell, Owner, shielded
+from agent.adapters.mqtt_paho.owner import Crash, Farewell, Owner, shielded, told_once
 from agent.core.backoff import Backoff
 from agent.core.outgoing import Incoming, Outgoing
 from agent.errors import AgentError
-from agent.ports import Connected, Disconnected, LinkEvent, Reset
+from agent.ports import Disconnected, LinkEvent, Reset
 
 _LOG = logging.getLogger(__name__)
 _GOODBYE_SHARE = 0.7  # of the stop's time; the rest is for DISCONNECT and the end of the thread
@@ -52,14 +52,13 @@ class PahoLink:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._left_quietly = False
-        self._down: Disconnected | None = None
         self._bell = Bell()
 
     def start(self, report: Callable[[LinkEvent], None], accept: Callable[[Incoming], None]) -> None:
         """Comes back at once, whether or not the broker is there."""
         if self._thread is not None:
             raise RuntimeError("a link is started once")
-        owner = Owner(self._track(report), accept, self._oversized)
+        owner = Owner(told_once(report), accept, self._oversized)
         self._thread = threading.Thread(
             target=self._run, args=(owner,), name=f"mqtt-{self._options.client_id}", daemon=True
         )
@@ -95,18 +94,6 @@ class PahoLink:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 _LOG.warning("the MQTT link did not end within %g s", timeout_s)
-
-    def _track(self, report: Callable[[LinkEvent], None]) -> Callable[[LinkEvent], None]:
-        def tracked(event: LinkEvent) -> None:
-            if isinstance(event, Disconnected):
-                if event == self._down:
-                    return
-                self._down = event
-            elif isinstance(event, Connected):
-                self._down = None
-            report(event)
-
-        return tracked
 
     def _run(self, owner: Owner) -> None:
         with self._bell:

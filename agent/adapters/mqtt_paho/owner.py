@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 from agent.core.outgoing import Incoming, Outgoing
 from agent.errors import AgentError, Retryable
-from agent.ports import LinkEvent
+from agent.ports import Connected, Disconnected, LinkEvent
 from schemas.codes import FailureCode
 
 _LOG = logging.getLogger(__name__)
@@ -22,6 +22,23 @@ class Owner:
 
     def tell(self, event: LinkEvent) -> None:
         shielded(self.report, event)
+
+
+def told_once(report: Callable[[LinkEvent], None]) -> Callable[[LinkEvent], None]:
+    """Of an outage each reason is told when it is news, however often the link tries."""
+    down: Disconnected | None = None
+
+    def tell(event: LinkEvent) -> None:
+        nonlocal down
+        if isinstance(event, Disconnected):
+            if event == down:
+                return
+            down = event
+        elif isinstance(event, Connected):
+            down = None
+        report(event)
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)
